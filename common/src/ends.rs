@@ -1,0 +1,118 @@
+//! Who holds which end of a connection, before and after a fork.
+//!
+//! A fork copies every open descriptor. A child that keeps a copy of an end it has no use for keeps
+//! that connection alive: the process at its other end never sees an end of file, however many
+//! others have closed theirs. So the rule here is that of ownership: **a child holds the ends that
+//! were moved into its closure, and no others.**
+//!
+//! How: every end is in a register, one in each process. When [`spawn`](crate::spawn) has forked,
+//! the parent drops its copy of the closure, the register writes down which ends that closed
+//! ([`dropped_by`]), and the parent tells the child, which closes all others ([`keep_only`]) before
+//! it runs the closure.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
+
+/// The open ends of this process.
+static REGISTER: Mutex<BTreeMap<u64, OwnedFd>> = Mutex::new(BTreeMap::new());
+
+/// The number of the next end. It goes on counting in a child, so there an end made by the parent
+/// after the fork and one made by the child may have the same number; they never meet.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// How many forks lie between this process and the one where `main` started.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+thread_local! {
+    /// The ends dropped since [`dropped_by`] began, while it runs.
+    static DROPPED: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
+}
+
+/// One end of a connection: a descriptor that belongs to one process at a time.
+///
+/// It stays open until it is dropped, its process ends, or a fork leaves it behind. `Send` (it can
+/// be moved into a child) and not `Sync` (a child cannot borrow it).
+#[derive(Debug)]
+pub struct End {
+    number: u64,
+    fd: RawFd,
+    /// The generation in which this end was last found in the register.
+    seen: Cell<u32>,
+}
+
+impl End {
+    /// Takes over `fd`, which should be close-on-exec.
+    pub fn new(fd: OwnedFd) -> End {
+        let number = NEXT.fetch_add(1, Relaxed);
+        let end = End { number, fd: fd.as_raw_fd(), seen: Cell::new(GENERATION.load(Relaxed)) };
+        register().insert(number, fd);
+        end
+    }
+
+    /// The descriptor; `None` in a child where this end was not moved to it, and so closed there.
+    pub fn fd(&self) -> Option<RawFd> {
+        let generation = GENERATION.load(Relaxed);
+        if self.seen.get() != generation {
+            if !register().contains_key(&self.number) {
+                return None;
+            }
+            self.seen.set(generation);
+        }
+        Some(self.fd)
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // An end that a fork left behind is not in the register, and its descriptor's number may
+        // long stand for something else: then there is nothing to close.
+        let Some(fd) = register().remove(&self.number) else { return };
+        DROPPED.with_borrow_mut(|dropped| {
+            if let Some(dropped) = dropped {
+                dropped.push(self.number);
+            }
+        });
+        drop(fd);
+    }
+}
+
+/// Whether this process holds any end at all.
+pub(crate) fn any() -> bool {
+    !register().is_empty()
+}
+
+/// Runs `action` and returns the numbers of the ends that it dropped.
+pub(crate) fn dropped_by(action: impl FnOnce()) -> Vec<u64> {
+    let outer = DROPPED.replace(Some(Vec::new()));
+    action();
+    DROPPED.replace(outer).unwrap_or_default()
+}
+
+/// In a new child: closes every end but those of these numbers.
+pub(crate) fn keep_only(numbers: &[u64]) {
+    register().retain(|number, _| numbers.contains(number));
+    GENERATION.fetch_add(1, Relaxed);
+}
+
+fn register() -> MutexGuard<'static, BTreeMap<u64, OwnedFd>> {
+    REGISTER.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropping_an_end_closes_it_and_is_written_down() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let end = End::new(theirs.into());
+        let number = end.number;
+        assert!(end.fd().is_some() && any());
+        assert_eq!(dropped_by(|| drop(end)), [number]);
+        // The end of file shows that the descriptor is closed.
+        assert_eq!(std::io::Read::read(&mut &ours, &mut [0]).unwrap(), 0);
+    }
+}

@@ -1,0 +1,223 @@
+//! A lock that processes share and that outlives its holder, and what can go wrong with one.
+//!
+//! It is the C library's pthread mutex with three attributes: process-shared, robust (when the
+//! holder dies, the kernel frees the lock and the next owner is told) and error-checking (a second
+//! lock by the same thread is an error instead of a wait for itself). See
+//! `pthread_mutexattr_setrobust(3)`.
+//!
+//! One thing of it we never use: blocking in `pthread_mutex_lock`. A waiter that was woken and is
+//! killed before it has marked the lock as contended again takes the wake-up with it, and every
+//! other waiter sleeps for good. So we only ever *try* the lock, and between tries look and then
+//! sleep for a bounded time: a wake-up that never comes costs a moment, not the program.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use crate::wait;
+
+/// The longest sleep between two tries at a lock that stays taken.
+const LONGEST_NAP: Duration = Duration::from_millis(1);
+
+/// Why a lock was not handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LockError {
+    /// An earlier holder died or panicked while it held the lock: the value may be half changed.
+    Poisoned,
+    /// The time given to a `_timeout` call ran out while someone else held the lock.
+    Timeout,
+    /// `try_lock` found the lock taken.
+    WouldBlock,
+    /// This very thread holds the lock already; waiting for it would never end.
+    AlreadyHeld,
+    /// The lock does not lie in shared memory, so it could not lock anyone out.
+    NotShared,
+    /// The C library refused.
+    System(Errno),
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockError::Poisoned => f.write_str(
+                "lock poisoned: an earlier holder died or panicked while it held the lock: \
+                 take it with lock_poisoned, mend the value, then call clear_poison",
+            ),
+            LockError::Timeout => f.write_str(
+                "lock still held by another process when the time ran out: wait longer, or look \
+                 for a holder that is stopped or never lets go",
+            ),
+            LockError::WouldBlock => {
+                f.write_str("lock held by another process just now: try later, or wait with lock")
+            }
+            LockError::AlreadyHeld => f.write_str(
+                "lock already held by this process: drop the guard before locking again",
+            ),
+            LockError::NotShared => f.write_str(
+                "this Mutex lies in memory of one process only: make it inside Shared::new(...)",
+            ),
+            LockError::System(errno) => write!(f, "the pthread mutex failed: {errno}"),
+        }
+    }
+}
+
+impl std::error::Error for LockError {}
+
+/// A robust, process-shared lock that guards nothing by itself; see [`Mutex`](crate::Mutex) for one
+/// with a value inside.
+#[repr(transparent)]
+pub struct RobustLock {
+    raw: UnsafeCell<libc::pthread_mutex_t>,
+}
+
+// SAFETY: the C library's mutex is made to be used from several threads and processes at once.
+unsafe impl Sync for RobustLock {}
+// SAFETY: no one can move it while it is locked, because a `Held` borrows it; what a forgotten
+// `Held` leaves behind is minded by `is_free`.
+unsafe impl Send for RobustLock {}
+
+impl RobustLock {
+    /// A lock that does not lie at its final place yet: [`place`](Self::place) makes it a shared
+    /// one. Until then it is an ordinary mutex of this process.
+    pub const fn new() -> RobustLock {
+        RobustLock { raw: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER) }
+    }
+
+    /// Makes the lock at `this` process-shared, robust and unlocked.
+    ///
+    /// # Safety
+    ///
+    /// `this` must be valid for writes and stay mapped at this address as long as anyone locks it
+    /// here, and nobody may use it during the call.
+    pub unsafe fn place(this: *mut RobustLock) -> Result<(), LockError> {
+        let mut attributes = MaybeUninit::uninit();
+        let attributes = attributes.as_mut_ptr();
+        // SAFETY: the attributes are initialised by the first call and destroyed by the last, and
+        // the caller vouches for `this`.
+        unsafe {
+            check(libc::pthread_mutexattr_init(attributes))?;
+            let placed =
+                check(libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED))
+                    .and_then(|()| {
+                        check(libc::pthread_mutexattr_setrobust(
+                            attributes,
+                            libc::PTHREAD_MUTEX_ROBUST,
+                        ))
+                    })
+                    .and_then(|()| {
+                        check(libc::pthread_mutexattr_settype(
+                            attributes,
+                            libc::PTHREAD_MUTEX_ERRORCHECK,
+                        ))
+                    })
+                    .and_then(|()| {
+                        check(libc::pthread_mutex_init(
+                            UnsafeCell::raw_get(&raw const (*this).raw),
+                            attributes,
+                        ))
+                    });
+            libc::pthread_mutexattr_destroy(attributes);
+            placed
+        }
+    }
+
+    /// Takes the lock if it is free; `None` where someone else holds it. Never blocks.
+    pub fn try_lock(&self) -> Result<Option<Held<'_>>, LockError> {
+        // SAFETY: `self` is an initialised mutex, by `new` or by `place`.
+        let owner_died = match unsafe { libc::pthread_mutex_trylock(self.raw.get()) } {
+            0 => false,
+            libc::EOWNERDEAD => true,
+            libc::EBUSY => return Ok(None),
+            libc::EDEADLK => return Err(LockError::AlreadyHeld),
+            error => return Err(LockError::System(Errno::from_raw(error))),
+        };
+        Ok(Some(Held { lock: self, owner_died, stays_in_this_thread: PhantomData }))
+    }
+
+    /// Takes the lock, waiting until `deadline` (`None`: for as long as it takes).
+    ///
+    /// A holder that dies frees the lock, so this never waits for the dead.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](LockError::Timeout) and [`AlreadyHeld`](LockError::AlreadyHeld); the poison of a
+    /// dead holder is not an error here but [`Held::owner_died`].
+    pub fn lock(&self, deadline: Option<Instant>) -> Result<Held<'_>, LockError> {
+        if let Some(result) = wait::look_for(|| self.try_lock().transpose()) {
+            return result;
+        }
+        let mut nap = wait::LOOK_BEFORE_SLEEP;
+        loop {
+            let Some(time) = wait::remaining(deadline, nap) else { return Err(LockError::Timeout) };
+            std::thread::sleep(time);
+            if let Some(held) = self.try_lock()? {
+                return Ok(held);
+            }
+            nap = LONGEST_NAP.min(nap * 2);
+        }
+    }
+
+    /// Whether nobody holds the lock, so that its memory may be unmapped here.
+    ///
+    /// The C library keeps a list of the robust locks that a thread holds, linked through the locks
+    /// themselves. A guard that was forgotten (`mem::forget`) leaves its lock in that list, and
+    /// unmapping it would leave the list pointing into nothing.
+    pub fn is_free(&self) -> bool {
+        matches!(self.try_lock(), Ok(Some(_)))
+    }
+}
+
+impl Default for RobustLock {
+    fn default() -> Self {
+        RobustLock::new()
+    }
+}
+
+impl fmt::Debug for RobustLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RobustLock").finish_non_exhaustive()
+    }
+}
+
+fn check(result: libc::c_int) -> Result<(), LockError> {
+    if result == 0 { Ok(()) } else { Err(LockError::System(Errno::from_raw(result))) }
+}
+
+/// A [`RobustLock`] held by this thread; dropping it unlocks.
+///
+/// It is neither `Send` nor `Sync`: only the thread that locked may unlock, and a forked child is
+/// another one.
+#[derive(Debug)]
+#[must_use = "the lock is released as soon as this is dropped"]
+pub struct Held<'a> {
+    lock: &'a RobustLock,
+    owner_died: bool,
+    stays_in_this_thread: PhantomData<*const ()>,
+}
+
+impl Held<'_> {
+    /// Whether the previous holder died with the lock in its hands.
+    pub fn owner_died(&self) -> bool {
+        self.owner_died
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let raw = self.lock.raw.get();
+        // SAFETY: this thread locked the mutex and has not unlocked it since.
+        unsafe {
+            if self.owner_died {
+                // Only now: should this process die before it is done mending, the next owner is
+                // told of a death again.
+                libc::pthread_mutex_consistent(raw);
+            }
+            libc::pthread_mutex_unlock(raw);
+        }
+    }
+}

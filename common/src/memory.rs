@@ -1,0 +1,93 @@
+//! A piece of memory that this process and every child it forks later see alike.
+
+use anyhow::{Context, Result, bail};
+use memmap2::{MmapOptions, MmapRaw};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{SysconfVar, ftruncate, sysconf};
+
+/// Zeroed memory, shared with all children forked while it is mapped.
+///
+/// It is an anonymous file in memory (`memfd_create(2)`) mapped `MAP_SHARED`; memmap2's own
+/// `map_anon` would be `MAP_PRIVATE`, where each side sees only what it wrote itself. The file has
+/// no name, so nothing is left in `/dev/shm` whoever dies; its descriptor is closed as soon as it
+/// is mapped, so nothing is left to leak. The memory goes back to the system when the last process
+/// that maps it has unmapped it or ended.
+///
+/// Only raw pointers and atomics should touch it: a `&mut` would claim that nobody else writes.
+#[derive(Debug)]
+pub struct Mapping {
+    map: MmapRaw,
+}
+
+impl Mapping {
+    /// Maps `bytes` bytes (rounded up to at least one), all zero, aligned to a page.
+    ///
+    /// The memory is reserved at once: a machine that cannot give it says so here, and not by a
+    /// `SIGBUS` at some later write.
+    ///
+    /// # Errors
+    ///
+    /// More than half of the machine's memory (the limit that Linux gives `/dev/shm` too), or the
+    /// system refuses: no memory, no free descriptor, `RLIMIT_AS`.
+    pub fn new(bytes: usize) -> Result<Mapping> {
+        let bytes = bytes.max(1);
+        let limit = half_of_memory()?;
+        if bytes > limit {
+            bail!(
+                "{bytes} bytes of shared memory are more than half of this machine's memory \
+                 ({limit} bytes): ask for fewer or smaller items"
+            );
+        }
+        Mapping::reserve(bytes)
+            .with_context(|| format!("the system gives no {bytes} bytes of shared memory"))
+    }
+
+    fn reserve(bytes: usize) -> Result<Mapping> {
+        let length = bytes.try_into()?;
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let file = memfd_create("shared", flags).context("memfd_create")?;
+        ftruncate(&file, length).context("ftruncate")?;
+        fallocate(&file, FallocateFlags::empty(), 0, length).context("fallocate")?;
+        // A file that shrinks under a mapping would turn accesses into SIGBUS: nobody may resize.
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).context("F_ADD_SEALS")?;
+        let map = MmapOptions::new().len(bytes).map_raw(&file).context("mmap")?;
+        Ok(Mapping { map })
+    }
+
+    /// The first byte. It stays where it is until the mapping is dropped, and lies at the same
+    /// address in every child.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.map.as_mut_ptr()
+    }
+}
+
+fn half_of_memory() -> Result<usize> {
+    let read = |name| sysconf(name).ok().flatten().context("sysconf cannot tell the memory size");
+    let bytes = read(SysconfVar::_PHYS_PAGES)?.saturating_mul(read(SysconfVar::PAGE_SIZE)?);
+    Ok(usize::try_from(bytes / 2)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fresh_memory_is_zero_and_keeps_what_is_written() {
+        let mapping = Mapping::new(10_000).unwrap();
+        // SAFETY: both bytes lie in the mapping, and no one else knows of it.
+        unsafe {
+            let last = mapping.as_ptr().add(9_999);
+            assert_eq!((mapping.as_ptr().read(), last.read()), (0, 0));
+            last.write(7);
+            assert_eq!(last.read(), 7);
+        }
+    }
+
+    #[test]
+    fn an_absurd_size_is_an_error_that_names_it() {
+        let error = Mapping::new(usize::MAX / 2).unwrap_err().to_string();
+        assert!(error.contains(&(usize::MAX / 2).to_string()), "{error}");
+    }
+}

@@ -1,0 +1,434 @@
+//! Fork a child that runs a closure, and reap it: Python's `Process`, `start` and `join`.
+//!
+//! The only `fork` of the workspace is in [`spawn`]. What makes it safe stands there, step by step.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::process::ExitStatus;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use std::{backtrace, fs, thread};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{self, Signal};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
+
+use crate::{ends, wait};
+
+/// How a child ends whose closure returned an error.
+const FAILED: i32 = 1;
+/// How a child ends whose closure panicked: the code that Rust's own runtime uses.
+const PANICKED: i32 = 101;
+
+/// The name of this process, if it is a child.
+static NAME: Mutex<Option<String>> = Mutex::new(None);
+
+/// The name that this process was spawned with, or `MainProcess` for the one that `main` started
+/// in. Python: `current_process().name`.
+pub fn current_name() -> String {
+    let name = NAME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    name.clone().unwrap_or_else(|| "MainProcess".into())
+}
+
+/// Forks a child named `name` that runs `body` and ends. Python: `Process(target=...).start()`.
+///
+/// `body` sees this process's memory as it is now; what it changes stays in the child, except in
+/// shared memory ([`Shared`](crate::Shared) and what is built on it). Of the open connections the
+/// child gets those that are moved into `body`, and no others.
+///
+/// The child ends with 0 where `body` returns `Ok`, with 1 and the error on stderr where it returns
+/// `Err`, with 101 and the message where it panics; each line on stderr begins with its name. It is
+/// killed when this process dies.
+///
+/// # Errors
+///
+/// * This process has more than one thread. Only the forking thread lives on in a child, so a lock
+///   that another one holds at that moment would stay locked there for ever (`fork(2)`).
+/// * The system refuses (`RLIMIT_NPROC`, memory, descriptors), or stdout cannot be flushed.
+///
+/// No child is running then. Those started before are killed and reaped when their [`Process`] is
+/// dropped, as `?` does.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> anyhow::Result<()> {
+/// let child = common::spawn("greeter", || {
+///     println!("hello from {}", common::current_name());
+///     Ok(())
+/// })?;
+/// child.join()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// What belongs to one thread cannot go into a child, such as a guard of a lock:
+///
+/// ```compile_fail,E0277
+/// let total = common::Shared::new(common::Mutex::new(0_u64)).unwrap();
+/// let guard = total.lock().unwrap();
+/// common::spawn("child", move || {
+///     println!("{}", *guard);
+///     Ok(())
+/// });
+/// ```
+pub fn spawn<F>(name: impl Into<String>, body: F) -> Result<Process>
+where
+    F: FnOnce() -> Result<()> + Send,
+{
+    let name = name.into();
+    refuse_threads().with_context(|| format!("cannot spawn process '{name}'"))?;
+    // What stands in a buffer now would be printed by both processes.
+    io::stdout().flush().context("cannot flush stdout before a fork")?;
+    io::stderr().flush().context("cannot flush stderr before a fork")?;
+    let line = if ends::any() {
+        Some(UnixStream::pair().with_context(|| {
+            format!("cannot spawn process '{name}': no descriptors left to tell it its connections")
+        })?)
+    } else {
+        None
+    };
+    let parent = getpid();
+
+    // SAFETY: this process has one thread, so no lock (of the allocator, of stdout, of anyone) is
+    // held by a thread that the child lacks, and all Rust code may run there. The child never
+    // returns into the frames of its caller: `run_child` ends the process.
+    match unsafe { fork() } {
+        Err(errno) => Err(anyhow!(errno)).with_context(|| {
+            format!(
+                "cannot spawn process '{name}': the system refuses to fork: too many processes \
+                 (ulimit -u) or too little memory"
+            )
+        }),
+        Ok(ForkResult::Child) => run_child(name, body, parent, line.map(|(_, child)| child)),
+        Ok(ForkResult::Parent { child }) => {
+            // From here on an error or a panic drops `process`, which kills the child.
+            let process = Process { name, pid: child, parent, status: None, lost: false };
+            // The child has its own copy of `body`. What it holds belongs to the child now.
+            let moved = ends::dropped_by(|| drop(body));
+            if let Some((mut line, child_end)) = line {
+                drop(child_end);
+                // It fails where the child is dead already: `join` tells that.
+                let _ = line.write_all(&as_bytes(&moved));
+            }
+            Ok(process)
+        }
+    }
+}
+
+/// A process that forks must have one thread: this one.
+fn refuse_threads() -> Result<()> {
+    if thread::panicking() {
+        bail!("this process is unwinding from a panic");
+    }
+    // The links of the directory are `.`, `..` and one for each thread. A thread that was joined
+    // can still be listed for a moment, while the kernel takes it down: look again before refusing.
+    let threads = || fs::metadata("/proc/self/task").map(|task| task.nlink().saturating_sub(2));
+    let mut count = threads().context("cannot count this process's threads in /proc/self/task")?;
+    for _ in 0..20 {
+        if count == 1 {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(1));
+        count = threads()?;
+    }
+    bail!(
+        "this process has {count} threads, and a fork copies only the one that calls it, together \
+         with the locks that the others hold: spawn before you start threads"
+    )
+}
+
+/// Everything a child does, from the fork to its end.
+fn run_child<F>(name: String, body: F, parent: Pid, line: Option<UnixStream>) -> !
+where
+    F: FnOnce() -> Result<()>,
+{
+    // The child ends when its parent dies. A parent that died before this call left the child to
+    // another process: end at once.
+    let dies_with_parent = set_pdeathsig(Signal::SIGKILL);
+    if dies_with_parent.is_err() || getppid() != parent {
+        exit_now(FAILED);
+    }
+    *NAME.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(name.clone());
+    let reporter = name.clone();
+    panic::set_hook(Box::new(move |info| report_panic(&reporter, info)));
+
+    // Nothing may unwind from here into the parent's frames, which are copied onto this stack too.
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+        let kept = line.map_or(Ok(Vec::new()), hear_kept_ends)?;
+        ends::keep_only(&kept);
+        body()?;
+        io::stdout().flush().context("cannot write to stdout")
+    }));
+    let code = match outcome {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => {
+            report(&name, &format!("Error: {error:?}"));
+            let _ = io::stdout().flush();
+            FAILED
+        }
+        Err(payload) => {
+            std::mem::forget(payload); // its drop could panic again
+            let _ = io::stdout().flush();
+            PANICKED
+        }
+    };
+    exit_now(code)
+}
+
+fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` ends the process at once. `exit` would first run what the parent registered
+    // with `atexit`, a second time.
+    unsafe { libc::_exit(code) }
+}
+
+/// What a parent writes to its child: how many ends it keeps, and their numbers.
+fn as_bytes(numbers: &[u64]) -> Vec<u8> {
+    let count = numbers.len() as u64;
+    std::iter::once(&count).chain(numbers).flat_map(|number| number.to_ne_bytes()).collect()
+}
+
+fn hear_kept_ends(mut line: UnixStream) -> Result<Vec<u64>> {
+    let mut number = || {
+        let mut bytes = [0; 8];
+        io::Read::read_exact(&mut line, &mut bytes)
+            .context("the parent did not tell which connections were moved to this process")?;
+        anyhow::Ok(u64::from_ne_bytes(bytes))
+    };
+    let count = number()?;
+    (0..count).map(|_| number()).collect()
+}
+
+fn report_panic(name: &str, info: &PanicHookInfo<'_>) {
+    let mut text = info.to_string();
+    let trace = backtrace::Backtrace::capture();
+    if trace.status() == backtrace::BacktraceStatus::Captured {
+        let _ = write!(text, "\n{trace}");
+    }
+    report(name, &text);
+}
+
+/// Prints `text` on stderr in one write, each line led by the process's name.
+fn report(name: &str, text: &str) {
+    let mut lines = String::new();
+    for line in text.lines() {
+        let _ = writeln!(lines, "{name}: {line}");
+    }
+    // Where stderr is closed there is nobody to tell; the exit status still says it.
+    let _ = io::stderr().write_all(lines.as_bytes());
+}
+
+/// A child process. Python: `Process`.
+///
+/// Dropped without [`join`](Process::join) it is killed and reaped, so none outlives its parent's
+/// interest in it. Only the process that forked a child can wait for it or end it: in any other
+/// process (a child that inherited the value) the calls answer with an error, and dropping it does
+/// nothing.
+#[derive(Debug)]
+#[must_use = "a child whose Process is dropped is killed: call join"]
+pub struct Process {
+    name: String,
+    pid: Pid,
+    parent: Pid,
+    status: Option<ExitStatus>,
+    /// Somebody else reaped it, so that its pid may be another's by now.
+    lost: bool,
+}
+
+impl Process {
+    /// The child's process id.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw() as u32
+    }
+
+    /// The name it was spawned with.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it is still running. Never blocks; a child found dead is reaped. `false` in a
+    /// process that did not fork it.
+    pub fn is_alive(&mut self) -> bool {
+        self.is_ours() && matches!(self.reap(libc::WNOHANG), Ok(None))
+    }
+
+    /// Waits until it has ended, and reaps it.
+    ///
+    /// # Errors
+    ///
+    /// It did not exit with 0; the error names it and says how it ended (`exited with 1`, `killed
+    /// by SIGKILL`).
+    pub fn join(mut self) -> Result<()> {
+        let status = self.wait()?;
+        if status.success() { Ok(()) } else { bail!("{} {}", self.title(), cause(status)) }
+    }
+
+    /// Waits until it has ended, reaps it, and says how it ended. Later calls say it again.
+    ///
+    /// # Errors
+    ///
+    /// This process did not fork it, or somebody else reaped it (a `waitpid(-1)`, or `SIGCHLD`
+    /// ignored).
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        self.check_ours()?;
+        loop {
+            if let Some(status) = self.reap(0)? {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// As [`wait`](Process::wait), but for `limit` at the most; then `None`, and the child runs on.
+    pub fn wait_timeout(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
+        self.check_ours()?;
+        let deadline = wait::deadline_after(limit);
+        if let Some(status) = self.reap(libc::WNOHANG)? {
+            return Ok(Some(status));
+        }
+        if self.ends_before(deadline)? { self.reap(0) } else { Ok(None) }
+    }
+
+    /// Asks it to end, with `SIGTERM`; one that has ended already is left alone.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// Ends it at once, with `SIGKILL`; one that has ended already is left alone.
+    pub fn kill(&self) -> Result<()> {
+        self.signal(Signal::SIGKILL)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        self.check_ours()?;
+        // After it was reaped, its pid may belong to some other process.
+        if self.status.is_none() && !self.lost {
+            signal::kill(self.pid, signal)
+                .with_context(|| format!("cannot send {signal} to {}", self.title()))?;
+        }
+        Ok(())
+    }
+
+    fn is_ours(&self) -> bool {
+        getpid() == self.parent
+    }
+
+    fn check_ours(&self) -> Result<()> {
+        if !self.is_ours() {
+            let (title, parent) = (self.title(), self.parent);
+            bail!("{title} was forked by process {parent}, which alone can wait for it or end it");
+        }
+        Ok(())
+    }
+
+    fn title(&self) -> String {
+        format!("process '{}' (pid {})", self.name, self.pid)
+    }
+
+    /// Waits for the child unless it is reaped already; `None` where it has not ended
+    /// (`WNOHANG`).
+    fn reap(&mut self, flags: libc::c_int) -> Result<Option<ExitStatus>> {
+        while self.status.is_none() {
+            let mut status = 0;
+            // SAFETY: `status` is a valid place for the answer.
+            match unsafe { libc::waitpid(self.pid.as_raw(), &raw mut status, flags) } {
+                0 => return Ok(None),
+                -1 if Errno::last() == Errno::EINTR => {}
+                -1 => {
+                    let errno = Errno::last();
+                    self.lost = errno == Errno::ECHILD;
+                    return Err(errno).with_context(|| {
+                        format!(
+                            "the exit status of {} is gone: SIGCHLD is ignored, or someone else \
+                             waited for it",
+                            self.title()
+                        )
+                    });
+                }
+                _ => self.status = Some(ExitStatus::from_raw(status)),
+            }
+        }
+        Ok(self.status)
+    }
+
+    /// Sleeps until the child has ended (`true`) or the deadline has passed (`false`).
+    fn ends_before(&self, deadline: Option<Instant>) -> Result<bool> {
+        // SAFETY: pidfd_open takes two integers and no pointer. The pid is still the child's: it
+        // was not reaped.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid.as_raw(), 0) };
+        let fd = Errno::result(fd)
+            .with_context(|| format!("cannot wait for {} (pidfd_open)", self.title()))?;
+        // SAFETY: a descriptor that was just opened (close-on-exec) and has no other owner.
+        let ended = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let mut watched = [PollFd::new(std::os::fd::AsFd::as_fd(&ended), PollFlags::POLLIN)];
+        while let Some(time) = wait::remaining(deadline, Duration::from_secs(3600)) {
+            match ppoll(&mut watched, Some(TimeSpec::from_duration(time)), None) {
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(true),
+                Err(errno) => bail!("cannot wait for {}: {errno}", self.title()),
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.status.is_none() && !self.lost && self.is_ours() {
+            let _ = self.kill();
+            let _ = self.wait();
+        }
+    }
+}
+
+/// Waits for every one of `processes`, then reports all that did not exit with 0.
+///
+/// # Errors
+///
+/// One error for all: it names each failed process, its pid, and how it ended.
+pub fn join_all(processes: impl IntoIterator<Item = Process>) -> Result<()> {
+    let mut count = 0;
+    let mut failures = Vec::new();
+    for process in processes {
+        count += 1;
+        if let Err(error) = process.join() {
+            failures.push(format!("{error:#}"));
+        }
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    bail!("{} of {count} processes failed:\n  {}", failures.len(), failures.join("\n  "))
+}
+
+/// `exited with 1`, `killed by SIGKILL`.
+fn cause(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with {code}"),
+        (None, Some(number)) => match Signal::try_from(number) {
+            Ok(signal) => format!("killed by {signal}"),
+            Err(_) => format!("killed by signal {number}"),
+        },
+        (None, None) => format!("ended with {status}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_names_the_code_or_the_signal() {
+        assert_eq!(cause(ExitStatus::from_raw(3 << 8)), "exited with 3");
+        assert_eq!(cause(ExitStatus::from_raw(9)), "killed by SIGKILL");
+        assert_eq!(cause(ExitStatus::from_raw(40)), "killed by signal 40");
+    }
+}

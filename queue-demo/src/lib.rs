@@ -1,0 +1,7 @@
+//! The article's "Queue": [`Queue`], first in, first out, between any number of processes.
+
+mod futex;
+mod queue;
+mod ring;
+
+pub use queue::{Iter, Queue, QueueError};

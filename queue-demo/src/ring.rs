@@ -1,0 +1,349 @@
+//! The ring of slots in shared memory, and why a process may be killed at any instruction of it.
+//!
+//! ```text
+//!            head                 tail
+//!             |                    |
+//!   +----+----+----+----+----+----+----+----+
+//!   |    |    | 17 | 18 | 19 | 20 |    |    |     capacity 8, positions count up for ever,
+//!   +----+----+----+----+----+----+----+----+     slot = position modulo capacity
+//!              ^ next get          ^ next put
+//! ```
+//!
+//! Producers share one lock, consumers another, so that at any time one process writes at `tail`
+//! and one reads at `head`. A put writes its slot and then moves `tail`: that one store is its
+//! commit. A get reads its slot and then moves `head`: that one store is its commit. A process that
+//! is killed before its commit has not put or got anything, and one that is killed after it has:
+//! there is no state in between, and so nothing to repair. Its lock is freed by the kernel (see
+//! [`common::lock`]).
+//!
+//! Waiting is by flag and futex. Who is about to sleep raises the flag of its side, looks once
+//! more, and sleeps. Who has committed looks at the other side's flag and wakes all sleepers there.
+//! A flag and not a count, because a sleeper that is killed would never leave the count; all and
+//! not one, because the one might just have been killed; and never longer than [`NAP`] without
+//! looking again, because the waker itself may be killed between its commit and the wake.
+
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    fence,
+};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use common::LockError;
+use common::lock::{Held, RobustLock};
+use common::memory::Mapping;
+use common::message::{self, Message, Reader, Writer};
+use common::wait;
+
+use crate::futex;
+use crate::queue::QueueError;
+
+/// The longest sleep without looking again.
+const NAP: Duration = Duration::from_millis(20);
+/// How long a `try_` call, which does not wait for items or room, waits for a busy lock.
+const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long a call may wait.
+#[derive(Clone, Copy)]
+pub enum Patience {
+    /// Not at all.
+    None,
+    /// Until then; `None` is for as long as it takes.
+    Until(Option<Instant>),
+}
+
+/// Two cache lines for itself (processors fetch them in pairs), so that one side's writes do not
+/// take away what the other side reads.
+#[repr(C, align(128))]
+struct Apart<T>(T);
+
+/// What one side, all producers or all consumers, has to itself.
+#[repr(C)]
+struct Side {
+    lock: RobustLock,
+    /// The other side's position when this side last looked. Read and written under the lock. The
+    /// other side has only moved on since, so an old one errs on the safe side.
+    seen: AtomicU64,
+}
+
+#[repr(C)]
+struct Header {
+    producers: Apart<Side>,
+    consumers: Apart<Side>,
+    /// How many items were ever put. Written by producers alone, under their lock.
+    tail: Apart<AtomicU64>,
+    /// How many items were ever taken. Written by consumers alone, under their lock.
+    head: Apart<AtomicU64>,
+    /// Rarely written, read by all: one place for the three.
+    signs: Apart<Signs>,
+}
+
+#[repr(C)]
+struct Signs {
+    /// 1 once the queue is closed.
+    closed: AtomicU32,
+    /// 1 where a consumer may sleep until there are items.
+    items_wanted: AtomicU32,
+    /// 1 where a producer may sleep until there is room.
+    room_wanted: AtomicU32,
+}
+
+/// The ring itself, as one process sees it.
+pub struct Ring<T> {
+    /// The header, then the slots.
+    mapping: ManuallyDrop<Mapping>,
+    capacity: usize,
+    bytes_each: usize,
+    /// From one slot to the next, in bytes.
+    stride: usize,
+    items: PhantomData<fn(T) -> T>,
+}
+
+/// A slot is the item's length in bytes, then its bytes.
+const LEN: usize = size_of::<u32>();
+
+impl<T: Message> Ring<T> {
+    pub fn new(capacity: usize, bytes_each: usize) -> Result<Ring<T>> {
+        ensure!(capacity > 0, "a queue of 0 slots can hold nothing: give it at least 1");
+        ensure!(bytes_each > 0, "slots of 0 bytes can hold nothing: give them at least 1");
+        ensure!(
+            u32::try_from(bytes_each).is_ok(),
+            "slots of {bytes_each} bytes are too large: at most {} each",
+            u32::MAX
+        );
+        let stride = (LEN + bytes_each).next_multiple_of(LEN);
+        let bytes = capacity
+            .checked_mul(stride)
+            .and_then(|slots| slots.checked_add(size_of::<Header>()))
+            .with_context(|| {
+                format!("{capacity} slots of {bytes_each} bytes are larger than any memory")
+            })?;
+        let mapping = Mapping::new(bytes)
+            .with_context(|| format!("cannot make a queue of {capacity} x {bytes_each} bytes"))?;
+        let header = mapping.as_ptr().cast::<Header>();
+        // SAFETY: the mapping has room for the header, aligned to a page, and nobody else knows it
+        // yet. Zeros, which it is full of, are the right beginning for everything but the locks.
+        unsafe {
+            RobustLock::place(&raw mut (*header).producers.0.lock)?;
+            RobustLock::place(&raw mut (*header).consumers.0.lock)?;
+        }
+        let mapping = ManuallyDrop::new(mapping);
+        Ok(Ring { mapping, capacity, bytes_each, stride, items: PhantomData })
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub fn bytes_each(&self) -> usize {
+        self.bytes_each
+    }
+
+    /// How many items there were at some moment of this call.
+    pub fn len(&self) -> usize {
+        let header = self.header();
+        let head = header.head.0.load(Acquire);
+        let tail = header.tail.0.load(Acquire);
+        // Between the two looks items may have been put that take the place of others taken.
+        ((tail - head) as usize).min(self.capacity)
+    }
+
+    /// Waits until there is room for one item or more, puts as many of `items` as there is room
+    /// for, with one commit, and returns how many. None of them may be too large.
+    pub fn put(&self, items: &[T], patience: Patience) -> Result<usize, QueueError> {
+        let Header { producers: Apart(side), tail: Apart(tail), head: Apart(head), signs, .. } =
+            self.header();
+        loop {
+            let held = lock(&side.lock, patience)?;
+            if self.is_closed() {
+                return Err(QueueError::Closed);
+            }
+            let position = tail.load(Relaxed);
+            let wanted = items.len().min(self.capacity);
+            let room = |seen: u64| self.capacity - (position - seen) as usize;
+            let mut seen = side.seen.load(Relaxed);
+            if room(seen) < wanted {
+                seen = head.load(Acquire);
+                side.seen.store(seen, Relaxed);
+            }
+            let count = room(seen).min(wanted);
+            if count > 0 {
+                for (position, item) in (position..).zip(&items[..count]) {
+                    self.write(position, item, &held);
+                }
+                tail.store(position + count as u64, Release); // the commit
+                drop(held);
+                wake(&signs.0.items_wanted);
+                return Ok(count);
+            }
+            drop(held);
+            let changed = || head.load(Acquire) != seen || self.is_closed();
+            sleep_until(changed, &signs.0.room_wanted, patience, QueueError::Full)?;
+        }
+    }
+
+    /// Waits until there is an item or more, hands up to `at_most` of them to `sink`, and takes
+    /// them with one commit. An item that does not decode is taken and reported, on its own.
+    pub fn get(
+        &self,
+        at_most: usize,
+        patience: Patience,
+        mut sink: impl FnMut(T),
+    ) -> Result<(), QueueError> {
+        let Header { consumers: Apart(side), tail: Apart(tail), head: Apart(head), signs, .. } =
+            self.header();
+        loop {
+            // In this order: nothing is put once the queue is closed, so what `tail` says after
+            // that is all there will ever be.
+            let closed = self.is_closed();
+            let held = lock(&side.lock, patience)?;
+            let position = head.load(Relaxed);
+            let mut seen = side.seen.load(Relaxed);
+            if ((seen - position) as usize) < at_most {
+                seen = tail.load(Acquire);
+                side.seen.store(seen, Relaxed);
+            }
+            let count = ((seen - position) as usize).min(at_most);
+            if count > 0 {
+                let mut taken = 0;
+                let mut result = Ok(());
+                while taken < count as u64 && result.is_ok() {
+                    match self.read(position + taken, &held) {
+                        Ok(item) => sink(item),
+                        Err(error) if taken == 0 => result = Err(QueueError::Decode(error)),
+                        Err(_) => break, // the next call will meet it, alone
+                    }
+                    taken += 1;
+                }
+                head.store(position + taken, Release); // the commit
+                drop(held);
+                wake(&signs.0.room_wanted);
+                return result;
+            }
+            drop(held);
+            if closed {
+                return Err(QueueError::Closed);
+            }
+            let changed = || tail.load(Acquire) != seen || self.is_closed();
+            sleep_until(changed, &signs.0.items_wanted, patience, QueueError::Empty)?;
+        }
+    }
+
+    /// Closes the queue: when this returns, nothing is put any more.
+    pub fn close(&self) -> Result<(), QueueError> {
+        let Header { producers, signs: Apart(signs), .. } = self.header();
+        // Under the lock, so that a put that is under way commits before.
+        let held = lock(&producers.0.lock, Patience::Until(None))?;
+        signs.closed.store(1, Release);
+        drop(held);
+        futex::wake_all(&signs.items_wanted);
+        futex::wake_all(&signs.room_wanted);
+        Ok(())
+    }
+
+    fn is_closed(&self) -> bool {
+        self.header().signs.0.closed.load(Acquire) != 0
+    }
+
+    /// Writes an item at `position`, which is not committed, for the holder of the producers' lock.
+    fn write(&self, position: u64, item: &T, _: &Held<'_>) {
+        let len = item.encoded_len();
+        assert!(len <= self.bytes_each, "Message::encoded_len gave two answers for one item");
+        let slot = self.slot(position);
+        // SAFETY: `slot` has room for the length and `bytes_each` bytes. Its position is not
+        // between head and tail, so no consumer reads it, and we hold the producers' lock.
+        let room = unsafe {
+            slot.cast::<u32>().write(len as u32);
+            Writer::from_raw(slot.add(LEN), len)
+        };
+        message::write_to(item, room);
+    }
+
+    /// Reads the item at `position`, between head and tail, for the holder of the consumers' lock.
+    fn read(&self, position: u64, _: &Held<'_>) -> Result<T, message::DecodeError> {
+        let slot = self.slot(position);
+        // SAFETY: a put has committed this slot, so it holds a length of at most `bytes_each` and
+        // as many bytes. No producer writes it before head has moved past it, which only we, with
+        // the consumers' lock, can do.
+        let bytes = unsafe {
+            let len = slot.cast::<u32>().read() as usize;
+            Reader::from_raw(slot.add(LEN), len.min(self.bytes_each))
+        };
+        message::read_from(bytes)
+    }
+
+    fn slot(&self, position: u64) -> *mut u8 {
+        let index = (position % self.capacity as u64) as usize;
+        // SAFETY: the mapping has room for the header and `capacity` slots.
+        unsafe { self.mapping.as_ptr().add(size_of::<Header>() + index * self.stride) }
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: `new` made it there. All of it is atomics and locks, made to be shared.
+        unsafe { &*self.mapping.as_ptr().cast::<Header>() }
+    }
+}
+
+impl<T> Drop for Ring<T> {
+    fn drop(&mut self) {
+        // SAFETY: as in `header`.
+        let header = unsafe { &*self.mapping.as_ptr().cast::<Header>() };
+        if header.producers.0.lock.is_free() && header.consumers.0.lock.is_free() {
+            // SAFETY: it is not used again, and no lock in it is in this process's list of held
+            // locks. Otherwise the pages stay mapped until the process ends.
+            unsafe { ManuallyDrop::drop(&mut self.mapping) }
+        }
+    }
+}
+
+/// Takes a side's lock. That its last holder died is no news here: it left a whole state.
+fn lock(lock: &RobustLock, patience: Patience) -> Result<Held<'_>, QueueError> {
+    let held = match patience {
+        Patience::Until(deadline) => lock.lock(deadline),
+        Patience::None => match lock.try_lock() {
+            Ok(None) => lock.lock(wait::deadline_after(LOCK_PATIENCE)),
+            Ok(Some(held)) => Ok(held),
+            Err(error) => Err(error),
+        },
+    };
+    held.map_err(|error| match error {
+        LockError::Timeout => QueueError::Timeout,
+        error => QueueError::Lock(error),
+    })
+}
+
+/// Wakes all who sleep by `flag`, if it is up.
+fn wake(flag: &AtomicU32) {
+    // The commit before, then this look; the sleeper raises its flag, then looks for the commit.
+    // With a fence on both sides at least one of them sees the other.
+    fence(SeqCst);
+    if flag.load(Relaxed) != 0 {
+        flag.store(0, Relaxed);
+        futex::wake_all(flag);
+    }
+}
+
+/// Waits until `changed`, looking first and sleeping by `flag` then.
+fn sleep_until(
+    changed: impl Fn() -> bool,
+    flag: &AtomicU32,
+    patience: Patience,
+    unready: QueueError,
+) -> Result<(), QueueError> {
+    let Patience::Until(deadline) = patience else { return Err(unready) };
+    if wait::look_for(|| changed().then_some(())).is_some() {
+        return Ok(());
+    }
+    loop {
+        flag.store(1, Relaxed);
+        fence(SeqCst);
+        if changed() {
+            return Ok(());
+        }
+        let Some(nap) = wait::remaining(deadline, NAP) else { return Err(QueueError::Timeout) };
+        futex::wait(flag, 1, nap);
+    }
+}
