@@ -101,6 +101,7 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
     /// # Errors
     ///
     /// [`System`](ConnectionError::System) where no descriptors are left (`RLIMIT_NOFILE`).
+    #[expect(clippy::type_complexity, reason = "it says what comes back, in that order")]
     pub fn pair() -> Result<(Connection<Tx, Rx>, Connection<Rx, Tx>), ConnectionError> {
         let kind = SockType::SeqPacket;
         let (one, other) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
