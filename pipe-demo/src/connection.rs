@@ -25,8 +25,8 @@ pub const MAX_MESSAGE: usize = 1 << 30;
 
 /// The longest part of a message in one packet, in bytes.
 const PART: usize = 64 << 10;
-/// What a connection keeps for its next message; a larger buffer is given back.
-const KEEP: usize = 1 << 20;
+/// What a connection keeps for its next message, in bytes; a larger buffer is given back.
+const KEEP: usize = 4 << 20;
 
 /// The bits of a packet's last byte.
 const FIRST: u8 = 1;
@@ -248,7 +248,7 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
                 let why = format!("a packet ends with {flags:#04x}, which has no meaning there");
                 return Err(ConnectionError::Decode(DecodeError::Invalid(why)));
             }
-            if flags & FIRST != 0 {
+            if flags & FIRST != 0 && *len > 0 {
                 buffer.copy_within(*len..*len + part, 0);
                 *len = 0;
             }
