@@ -13,8 +13,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
+
+use nix::sys::socket::{Shutdown, shutdown};
+
+use crate::process::generation;
 
 /// The open ends of this process.
 static REGISTER: Mutex<BTreeMap<u64, OwnedFd>> = Mutex::new(BTreeMap::new());
@@ -23,15 +27,12 @@ static REGISTER: Mutex<BTreeMap<u64, OwnedFd>> = Mutex::new(BTreeMap::new());
 /// after the fork and one made by the child may have the same number; they never meet.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// How many forks lie between this process and the one where `main` started.
-static GENERATION: AtomicU32 = AtomicU32::new(0);
-
 thread_local! {
     /// The ends dropped since [`dropped_by`] began, while it runs.
     static DROPPED: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
 }
 
-/// One end of a connection: a descriptor that belongs to one process at a time.
+/// One end of a connection: a socket that belongs to one process at a time.
 ///
 /// It stays open until it is dropped, its process ends, or a fork leaves it behind. `Send` (it can
 /// be moved into a child) and not `Sync` (a child cannot borrow it).
@@ -44,22 +45,21 @@ pub struct End {
 }
 
 impl End {
-    /// Takes over `fd`, which should be close-on-exec.
+    /// Takes over `fd`, a socket, which should be close-on-exec.
     pub fn new(fd: OwnedFd) -> End {
         let number = NEXT.fetch_add(1, Relaxed);
-        let end = End { number, fd: fd.as_raw_fd(), seen: Cell::new(GENERATION.load(Relaxed)) };
+        let end = End { number, fd: fd.as_raw_fd(), seen: Cell::new(generation()) };
         register().insert(number, fd);
         end
     }
 
     /// The descriptor; `None` in a child where this end was not moved to it, and so closed there.
     pub fn fd(&self) -> Option<RawFd> {
-        let generation = GENERATION.load(Relaxed);
-        if self.seen.get() != generation {
+        if self.seen.get() != generation() {
             if !register().contains_key(&self.number) {
                 return None;
             }
-            self.seen.set(generation);
+            self.seen.set(generation());
         }
         Some(self.fd)
     }
@@ -70,12 +70,19 @@ impl Drop for End {
         // An end that a fork left behind is not in the register, and its descriptor's number may
         // long stand for something else: then there is nothing to close.
         let Some(fd) = register().remove(&self.number) else { return };
-        DROPPED.with_borrow_mut(|dropped| {
-            if let Some(dropped) = dropped {
-                dropped.push(self.number);
+        // A thread-local of the caller's may be dropped after ours: then no spawn is going on.
+        let moved = DROPPED.try_with(|dropped| match &mut *dropped.borrow_mut() {
+            Some(numbers) => {
+                numbers.push(self.number);
+                true
             }
+            None => false,
         });
-        drop(fd);
+        if moved != Ok(true) {
+            // Closing is not enough for an end of file at once: a child that was just forked may
+            // hold a copy of the descriptor still, until it gets to run and closes it.
+            let _ = shutdown(fd.as_raw_fd(), Shutdown::Both);
+        }
     }
 }
 
@@ -86,15 +93,27 @@ pub(crate) fn any() -> bool {
 
 /// Runs `action` and returns the numbers of the ends that it dropped.
 pub(crate) fn dropped_by(action: impl FnOnce()) -> Vec<u64> {
-    let outer = DROPPED.replace(Some(Vec::new()));
+    /// Stops the writing down, even where `action` panics.
+    struct Stop;
+    impl Drop for Stop {
+        fn drop(&mut self) {
+            DROPPED.set(None);
+        }
+    }
+    DROPPED.set(Some(Vec::new()));
+    let _stop = Stop;
     action();
-    DROPPED.replace(outer).unwrap_or_default()
+    DROPPED.take().unwrap_or_default()
+}
+
+/// Whether [`dropped_by`] is running.
+pub(crate) fn being_dropped() -> bool {
+    DROPPED.try_with(|dropped| dropped.borrow().is_some()) == Ok(true)
 }
 
 /// In a new child: closes every end but those of these numbers.
 pub(crate) fn keep_only(numbers: &[u64]) {
     register().retain(|number, _| numbers.contains(number));
-    GENERATION.fetch_add(1, Relaxed);
 }
 
 fn register() -> MutexGuard<'static, BTreeMap<u64, OwnedFd>> {

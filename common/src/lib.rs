@@ -13,9 +13,9 @@
 //! Trust model: a process and its own forked children. They may die at any instruction, but they
 //! run this code: memory is shared with them and is not defended against them.
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 compile_error!(
-    "this workspace needs Linux (memfd, robust futexes, SOCK_SEQPACKET): \
+    "this workspace needs Linux with glibc (memfd, robust futexes, SOCK_SEQPACKET): \
      on Windows use WSL2, on macOS or elsewhere a Linux container"
 );
 

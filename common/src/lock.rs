@@ -9,19 +9,45 @@
 //! killed before it has marked the lock as contended again takes the wake-up with it, and every
 //! other waiter sleeps for good. So we only ever *try* the lock, and between tries look and then
 //! sleep for a bounded time: a wake-up that never comes costs a moment, not the program.
+//!
+//! What is lost with that is the queue of waiters. A process that lets go of the lock and takes it
+//! again at once would win against a sleeper every time. So one that has waited long raises a flag,
+//! and whoever comes anew while the flag is up steps back once, for longer than the other sleeps.
+//! It takes the flag down as it does so: should the one who raised it be dead, that was all.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use crate::process::generation;
 use crate::wait;
 
 /// The longest sleep between two tries at a lock that stays taken.
 const LONGEST_NAP: Duration = Duration::from_millis(1);
+/// The same for one who has waited so long that others step back for it.
+const WATCHFUL_NAP: Duration = Duration::from_micros(50);
+/// How long to step back: several of those, as the system stretches each.
+const STEP_BACK: Duration = Duration::from_micros(500);
+
+/// How many locks a thread may hold at once. The kernel, when it frees the locks of a dead thread,
+/// stops after 2,048 (`ROBUST_LIST_LIMIT`), and the others would stay locked for ever.
+const MOST_HELD: u32 = 2_000;
+
+thread_local! {
+    /// How many locks this thread holds.
+    static HELD: Cell<u32> = const { Cell::new(0) };
+}
+
+/// In a new child, which holds none of its parent's locks.
+pub(crate) fn forget_held() {
+    HELD.set(0);
+}
 
 /// Why a lock was not handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +61,8 @@ pub enum LockError {
     WouldBlock,
     /// This very thread holds the lock already; waiting for it would never end.
     AlreadyHeld,
+    /// This thread holds 2,000 locks; the kernel would not free more of them should it die.
+    TooManyHeld,
     /// The lock does not lie in shared memory, so it could not lock anyone out.
     NotShared,
     /// The C library refused.
@@ -58,6 +86,11 @@ impl fmt::Display for LockError {
             LockError::AlreadyHeld => f.write_str(
                 "lock already held by this process: drop the guard before locking again",
             ),
+            LockError::TooManyHeld => write!(
+                f,
+                "this thread holds {MOST_HELD} locks, the most that the kernel would free if it \
+                 died: drop some guards first"
+            ),
             LockError::NotShared => f.write_str(
                 "this Mutex lies in memory of one process only: make it inside Shared::new(...)",
             ),
@@ -70,9 +103,11 @@ impl std::error::Error for LockError {}
 
 /// A robust, process-shared lock that guards nothing by itself; see [`Mutex`](crate::Mutex) for one
 /// with a value inside.
-#[repr(transparent)]
+#[repr(C)]
 pub struct RobustLock {
     raw: UnsafeCell<libc::pthread_mutex_t>,
+    /// 1 where someone has waited for long.
+    waited_for: AtomicU32,
 }
 
 // SAFETY: the C library's mutex is made to be used from several threads and processes at once.
@@ -85,7 +120,10 @@ impl RobustLock {
     /// A lock that does not lie at its final place yet: [`place`](Self::place) makes it a shared
     /// one. Until then it is an ordinary mutex of this process.
     pub const fn new() -> RobustLock {
-        RobustLock { raw: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER) }
+        RobustLock {
+            raw: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER),
+            waited_for: AtomicU32::new(0),
+        }
     }
 
     /// Makes the lock at `this` process-shared, robust and unlocked.
@@ -128,6 +166,9 @@ impl RobustLock {
 
     /// Takes the lock if it is free; `None` where someone else holds it. Never blocks.
     pub fn try_lock(&self) -> Result<Option<Held<'_>>, LockError> {
+        if HELD.get() >= MOST_HELD {
+            return Err(LockError::TooManyHeld);
+        }
         // SAFETY: `self` is an initialised mutex, by `new` or by `place`.
         let owner_died = match unsafe { libc::pthread_mutex_trylock(self.raw.get()) } {
             0 => false,
@@ -136,7 +177,9 @@ impl RobustLock {
             libc::EDEADLK => return Err(LockError::AlreadyHeld),
             error => return Err(LockError::System(Errno::from_raw(error))),
         };
-        Ok(Some(Held { lock: self, owner_died, stays_in_this_thread: PhantomData }))
+        HELD.set(HELD.get() + 1);
+        let generation = generation();
+        Ok(Some(Held { lock: self, owner_died, generation, stays_in_this_thread: PhantomData }))
     }
 
     /// Takes the lock, waiting until `deadline` (`None`: for as long as it takes).
@@ -148,27 +191,51 @@ impl RobustLock {
     /// [`Timeout`](LockError::Timeout) and [`AlreadyHeld`](LockError::AlreadyHeld); the poison of a
     /// dead holder is not an error here but [`Held::owner_died`].
     pub fn lock(&self, deadline: Option<Instant>) -> Result<Held<'_>, LockError> {
+        self.give_way();
         if let Some(result) = wait::look_for(|| self.try_lock().transpose()) {
             return result;
         }
         let mut nap = wait::LOOK_BEFORE_SLEEP;
+        let mut long = false;
         loop {
             let Some(time) = wait::remaining(deadline, nap) else { return Err(LockError::Timeout) };
-            std::thread::sleep(time);
+            thread::sleep(time);
             if let Some(held) = self.try_lock()? {
                 return Ok(held);
             }
-            nap = LONGEST_NAP.min(nap * 2);
+            long |= nap == LONGEST_NAP;
+            if long {
+                self.ask_for_way();
+                nap = WATCHFUL_NAP;
+            } else {
+                nap = LONGEST_NAP.min(nap * 2);
+            }
         }
     }
 
-    /// Whether nobody holds the lock, so that its memory may be unmapped here.
+    /// Steps back for half a millisecond if someone has waited for long; [`lock`](Self::lock) does
+    /// so by itself.
+    pub fn give_way(&self) {
+        if self.waited_for.load(Relaxed) != 0 {
+            self.waited_for.store(0, Relaxed);
+            thread::sleep(STEP_BACK);
+        }
+    }
+
+    /// Lets the next one who comes to this lock step back for this process, which should look every
+    /// few microseconds now.
+    pub fn ask_for_way(&self) {
+        self.waited_for.store(1, Relaxed);
+    }
+
+    /// Whether nobody holds the lock, so that its memory may be unmapped here. A holder in another
+    /// process is waited for, up to 100 ms.
     ///
     /// The C library keeps a list of the robust locks that a thread holds, linked through the locks
     /// themselves. A guard that was forgotten (`mem::forget`) leaves its lock in that list, and
     /// unmapping it would leave the list pointing into nothing.
     pub fn is_free(&self) -> bool {
-        matches!(self.try_lock(), Ok(Some(_)))
+        self.lock(wait::deadline_after(Duration::from_millis(100))).is_ok()
     }
 }
 
@@ -191,12 +258,14 @@ fn check(result: libc::c_int) -> Result<(), LockError> {
 /// A [`RobustLock`] held by this thread; dropping it unlocks.
 ///
 /// It is neither `Send` nor `Sync`: only the thread that locked may unlock, and a forked child is
-/// another one.
+/// another one. A child can still come upon its parent's, in a `thread_local!`; there it is a copy
+/// that stands for no lock, and dropping it does nothing.
 #[derive(Debug)]
 #[must_use = "the lock is released as soon as this is dropped"]
 pub struct Held<'a> {
     lock: &'a RobustLock,
     owner_died: bool,
+    generation: u32,
     stays_in_this_thread: PhantomData<*const ()>,
 }
 
@@ -205,12 +274,21 @@ impl Held<'_> {
     pub fn owner_died(&self) -> bool {
         self.owner_died
     }
+
+    /// Whether the lock is held by this process; not so in a child that came upon its parent's.
+    pub fn is_ours(&self) -> bool {
+        self.generation == generation()
+    }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
+        if !self.is_ours() {
+            return;
+        }
+        HELD.set(HELD.get() - 1);
         let raw = self.lock.raw.get();
-        // SAFETY: this thread locked the mutex and has not unlocked it since.
+        // SAFETY: this thread, of this process, locked the mutex and has not unlocked it since.
         unsafe {
             if self.owner_died {
                 // Only now: should this process die before it is done mending, the next owner is

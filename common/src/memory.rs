@@ -1,7 +1,8 @@
 //! A piece of memory that this process and every child it forks later see alike.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use memmap2::{MmapOptions, MmapRaw};
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{SysconfVar, ftruncate, sysconf};
@@ -48,7 +49,10 @@ impl Mapping {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let file = memfd_create("shared", flags).context("memfd_create")?;
         ftruncate(&file, length).context("ftruncate")?;
-        fallocate(&file, FallocateFlags::empty(), 0, length).context("fallocate")?;
+        while let Err(errno) = fallocate(&file, FallocateFlags::empty(), 0, length) {
+            // Some kernels give up at any signal.
+            ensure!(errno == Errno::EINTR, "fallocate: {errno}");
+        }
         // A file that shrinks under a mapping would turn accesses into SIGBUS: nobody may resize.
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).context("F_ADD_SEALS")?;

@@ -62,7 +62,11 @@ unsafe impl<T: Pod> Shareable for Mutex<T> {
     }
 
     fn is_free(&self) -> bool {
-        self.lock.is_free()
+        let Ok(held) = self.lock.lock(deadline_after(Duration::from_millis(100))) else {
+            return false;
+        };
+        let _ = self.check(&held); // writes down the death of a holder, for those who come later
+        true
     }
 }
 
@@ -103,7 +107,19 @@ impl<T: Pod> Mutex<T> {
     /// Call [`clear_poison`](Mutex::clear_poison) while you hold the guard: then nobody can meet
     /// the value unmended.
     pub fn lock_poisoned(&self) -> Result<MutexGuard<'_, T>, LockError> {
-        let held = self.lock.lock(None)?;
+        self.lock_poisoned_until(None)
+    }
+
+    /// As [`lock_poisoned`](Mutex::lock_poisoned), but waits for `limit` at the most.
+    pub fn lock_poisoned_timeout(&self, limit: Duration) -> Result<MutexGuard<'_, T>, LockError> {
+        self.lock_poisoned_until(deadline_after(limit))
+    }
+
+    fn lock_poisoned_until(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Result<MutexGuard<'_, T>, LockError> {
+        let held = self.lock.lock(deadline)?;
         match self.check(&held) {
             Ok(()) | Err(LockError::Poisoned) => Ok(self.guard(held)),
             Err(error) => Err(error),
@@ -144,7 +160,7 @@ impl<T: Pod> Mutex<T> {
         // SAFETY: the lock is held, so nobody writes the value; as plain data it is a valid `T`
         // whatever a killed holder left.
         let copy = unsafe { self.value.get().read() };
-        MutexGuard { mutex: self, copy, changed: false, in_panic: thread::panicking(), _held: held }
+        MutexGuard { mutex: self, copy, changed: false, in_panic: thread::panicking(), held }
     }
 }
 
@@ -166,7 +182,15 @@ pub struct MutexGuard<'a, T: Pod> {
     changed: bool,
     in_panic: bool,
     /// Last, so that the lock is released after everything else.
-    _held: Held<'a>,
+    held: Held<'a>,
+}
+
+impl<T: Pod> MutexGuard<'_, T> {
+    /// Whether the lock is held by this process. It is not in a child that came upon its parent's
+    /// guard, in a `thread_local!`: what is changed through that copy stays in it.
+    pub fn is_ours(guard: &Self) -> bool {
+        guard.held.is_ours()
+    }
 }
 
 impl<T: Pod> Deref for MutexGuard<'_, T> {
@@ -186,8 +210,11 @@ impl<T: Pod> DerefMut for MutexGuard<'_, T> {
 
 impl<T: Pod> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
+        if !self.held.is_ours() {
+            return;
+        }
         if self.changed {
-            // SAFETY: the lock is held until `_held` is dropped, after this.
+            // SAFETY: the lock is held until `held` is dropped, after this.
             unsafe { self.mutex.value.get().write(self.copy) }
         }
         if thread::panicking() && !self.in_panic {

@@ -4,30 +4,35 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::process::ExitStatus;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 use std::{backtrace, fs, thread};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{self, Signal};
-use nix::sys::time::TimeSpec;
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
-use crate::{ends, wait};
+use crate::{ends, lock, wait};
 
 /// How a child ends whose closure returned an error.
 const FAILED: i32 = 1;
+/// The longest sleep between two looks at a child that is waited for with a limit.
+const LONGEST_NAP: Duration = Duration::from_millis(5);
+
 /// How a child ends whose closure panicked: the code that Rust's own runtime uses.
 const PANICKED: i32 = 101;
+
+/// How many forks lie between this process and the one that `main` started in. What was made for
+/// one process alone remembers its generation, and so notices that it is a copy in a child.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// The name of this process, if it is a child.
 static NAME: Mutex<Option<String>> = Mutex::new(None);
@@ -39,11 +44,19 @@ pub fn current_name() -> String {
     name.clone().unwrap_or_else(|| "MainProcess".into())
 }
 
+pub(crate) fn generation() -> u32 {
+    GENERATION.load(Relaxed)
+}
+
 /// Forks a child named `name` that runs `body` and ends. Python: `Process(target=...).start()`.
 ///
 /// `body` sees this process's memory as it is now; what it changes stays in the child, except in
 /// shared memory ([`Shared`](crate::Shared) and what is built on it). Of the open connections the
 /// child gets those that are moved into `body`, and no others.
+///
+/// `body` exists twice after the fork. The child runs its copy; the parent drops its own, with all
+/// that was moved into it, before this returns. So what does more when dropped than to give back
+/// memory or close a descriptor (a `TempDir`, a filled `BufWriter`) should be lent, not moved.
 ///
 /// The child ends with 0 where `body` returns `Ok`, with 1 and the error on stderr where it returns
 /// `Err`, with 101 and the message where it panics; each line on stderr begins with its name. It is
@@ -51,7 +64,7 @@ pub fn current_name() -> String {
 ///
 /// # Errors
 ///
-/// * This process has more than one thread. Only the forking thread lives on in a child, so a lock
+/// * This process has more than one thread, or is unwinding from a panic. Only the forking thread lives on in a child, so a lock
 ///   that another one holds at that moment would stay locked there for ever (`fork(2)`).
 /// * The system refuses (`RLIMIT_NPROC`, memory, descriptors), or stdout cannot be flushed.
 ///
@@ -130,6 +143,9 @@ fn refuse_threads() -> Result<()> {
     if thread::panicking() {
         bail!("this process is unwinding from a panic");
     }
+    if ends::being_dropped() {
+        bail!("this is called from the drop of what another spawn's closure holds");
+    }
     // The links of the directory are `.`, `..` and one for each thread. A thread that was joined
     // can still be listed for a moment, while the kernel takes it down: look again before refusing.
     let threads = || fs::metadata("/proc/self/task").map(|task| task.nlink().saturating_sub(2));
@@ -152,17 +168,28 @@ fn run_child<F>(name: String, body: F, parent: Pid, line: Option<UnixStream>) ->
 where
     F: FnOnce() -> Result<()>,
 {
+    /// What stands below on this stack is a copy of the parent's frames: nothing, not even a panic
+    /// while a panic or an error is being reported, may unwind into them.
+    struct EndOfStack;
+    impl Drop for EndOfStack {
+        fn drop(&mut self) {
+            exit_now(PANICKED)
+        }
+    }
+    let _end = EndOfStack;
+
     // The child ends when its parent dies. A parent that died before this call left the child to
     // another process: end at once.
     let dies_with_parent = set_pdeathsig(Signal::SIGKILL);
     if dies_with_parent.is_err() || getppid() != parent {
         exit_now(FAILED);
     }
+    GENERATION.fetch_add(1, Relaxed);
+    lock::forget_held();
     *NAME.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(name.clone());
     let reporter = name.clone();
     panic::set_hook(Box::new(move |info| report_panic(&reporter, info)));
 
-    // Nothing may unwind from here into the parent's frames, which are copied onto this stack too.
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
         let kept = line.map_or(Ok(Vec::new()), hear_kept_ends)?;
         ends::keep_only(&kept);
@@ -291,10 +318,16 @@ impl Process {
     pub fn wait_timeout(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         self.check_ours()?;
         let deadline = wait::deadline_after(limit);
-        if let Some(status) = self.reap(libc::WNOHANG)? {
-            return Ok(Some(status));
+        let mut nap = wait::LOOK_BEFORE_SLEEP;
+        loop {
+            let status = self.reap(libc::WNOHANG)?;
+            let Some(time) = wait::remaining(deadline, nap) else { return Ok(status) };
+            if status.is_some() {
+                return Ok(status);
+            }
+            thread::sleep(time);
+            nap = LONGEST_NAP.min(nap * 2);
         }
-        if self.ends_before(deadline)? { self.reap(0) } else { Ok(None) }
     }
 
     /// Asks it to end, with `SIGTERM`; one that has ended already is left alone.
@@ -336,6 +369,9 @@ impl Process {
     /// Waits for the child unless it is reaped already; `None` where it has not ended
     /// (`WNOHANG`).
     fn reap(&mut self, flags: libc::c_int) -> Result<Option<ExitStatus>> {
+        if self.lost {
+            bail!("the exit status of {} was lost before", self.title());
+        }
         while self.status.is_none() {
             let mut status = 0;
             // SAFETY: `status` is a valid place for the answer.
@@ -357,26 +393,6 @@ impl Process {
             }
         }
         Ok(self.status)
-    }
-
-    /// Sleeps until the child has ended (`true`) or the deadline has passed (`false`).
-    fn ends_before(&self, deadline: Option<Instant>) -> Result<bool> {
-        // SAFETY: pidfd_open takes two integers and no pointer. The pid is still the child's: it
-        // was not reaped.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid.as_raw(), 0) };
-        let fd = Errno::result(fd)
-            .with_context(|| format!("cannot wait for {} (pidfd_open)", self.title()))?;
-        // SAFETY: a descriptor that was just opened (close-on-exec) and has no other owner.
-        let ended = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-        let mut watched = [PollFd::new(std::os::fd::AsFd::as_fd(&ended), PollFlags::POLLIN)];
-        while let Some(time) = wait::remaining(deadline, Duration::from_secs(3600)) {
-            match ppoll(&mut watched, Some(TimeSpec::from_duration(time)), None) {
-                Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) => return Ok(true),
-                Err(errno) => bail!("cannot wait for {}: {errno}", self.title()),
-            }
-        }
-        Ok(false)
     }
 }
 

@@ -222,8 +222,10 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
         // Taken out, not borrowed: `decode` is the caller's code.
         let Incoming { buffer, len, .. } = self.incoming.take();
         let message = message::from_bytes(&buffer[..len]).map_err(ConnectionError::Decode);
-        if buffer.len() <= KEEP {
-            self.incoming.borrow_mut().buffer = buffer;
+        let mut incoming = self.incoming.borrow_mut();
+        // Unless `decode` has received from this connection itself.
+        if incoming.buffer.is_empty() && buffer.len() <= KEEP {
+            incoming.buffer = buffer;
         }
         message
     }

@@ -128,6 +128,11 @@ impl<T: Pod> Array<T> {
         self.mutex().lock_poisoned().map(|lock| self.guard(lock))
     }
 
+    /// As [`lock_poisoned`](Array::lock_poisoned), but waits for `limit` at the most.
+    pub fn lock_poisoned_timeout(&self, limit: Duration) -> Result<ArrayGuard<'_, T>, LockError> {
+        self.mutex().lock_poisoned_timeout(limit).map(|lock| self.guard(lock))
+    }
+
     /// Whether a holder has died or panicked, as far as anyone has noticed.
     pub fn is_poisoned(&self) -> bool {
         self.mutex().is_poisoned()
@@ -146,7 +151,7 @@ impl<T: Pod> Array<T> {
             copy.as_mut_ptr().copy_from_nonoverlapping(self.first(), self.len);
             copy.set_len(self.len);
         }
-        ArrayGuard { array: self, copy, changed: false, _lock: lock }
+        ArrayGuard { array: self, copy, changed: false, lock }
     }
 
     fn mutex(&self) -> &Mutex<()> {
@@ -194,7 +199,7 @@ pub struct ArrayGuard<'a, T: Pod> {
     copy: Vec<T>,
     changed: bool,
     /// Last, so that the lock is released after everything else.
-    _lock: MutexGuard<'a, ()>,
+    lock: MutexGuard<'a, ()>,
 }
 
 impl<T: Pod> Deref for ArrayGuard<'_, T> {
@@ -214,8 +219,8 @@ impl<T: Pod> DerefMut for ArrayGuard<'_, T> {
 
 impl<T: Pod> Drop for ArrayGuard<'_, T> {
     fn drop(&mut self) {
-        if self.changed {
-            // SAFETY: the lock is held until `_lock` is dropped, after this, and the copy has as
+        if self.changed && MutexGuard::is_ours(&self.lock) {
+            // SAFETY: the lock is held until `lock` is dropped, after this, and the copy has as
             // many elements as the array.
             unsafe {
                 self.array.first().copy_from_nonoverlapping(self.copy.as_ptr(), self.copy.len())

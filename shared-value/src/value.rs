@@ -99,6 +99,11 @@ impl<T: Pod> Value<T> {
         self.cell.lock_poisoned()
     }
 
+    /// As [`lock_poisoned`](Value::lock_poisoned), but waits for `limit` at the most.
+    pub fn lock_poisoned_timeout(&self, limit: Duration) -> Result<ValueGuard<'_, T>, LockError> {
+        self.cell.lock_poisoned_timeout(limit)
+    }
+
     /// Whether a holder has died or panicked, as far as anyone has noticed.
     pub fn is_poisoned(&self) -> bool {
         self.cell.is_poisoned()
