@@ -38,6 +38,8 @@ use crate::queue::QueueError;
 
 /// The longest sleep without looking again.
 const NAP: Duration = Duration::from_millis(20);
+/// After so long a call may ask others of its side to step back.
+const LONG_WAIT: Duration = Duration::from_millis(10);
 /// How long a `try_` call, which does not wait for items or room, waits for a busy lock.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -113,13 +115,13 @@ impl<T: Message> Ring<T> {
             "slots of {bytes_each} bytes are too large: at most {} each",
             u32::MAX
         );
-        let stride = (LEN + bytes_each).next_multiple_of(LEN);
-        let bytes = capacity
-            .checked_mul(stride)
-            .and_then(|slots| slots.checked_add(size_of::<Header>()))
-            .with_context(|| {
-                format!("{capacity} slots of {bytes_each} bytes are larger than any memory")
-            })?;
+        let sizes = || {
+            let stride = bytes_each.checked_add(LEN)?.checked_next_multiple_of(LEN)?;
+            Some((stride, capacity.checked_mul(stride)?.checked_add(size_of::<Header>())?))
+        };
+        let (stride, bytes) = sizes().with_context(|| {
+            format!("{capacity} slots of {bytes_each} bytes are larger than any memory")
+        })?;
         let mapping = Mapping::new(bytes)
             .with_context(|| format!("cannot make a queue of {capacity} x {bytes_each} bytes"))?;
         let header = mapping.as_ptr().cast::<Header>();
@@ -156,6 +158,7 @@ impl<T: Message> Ring<T> {
     pub fn put(&self, items: &[T], patience: Patience) -> Result<usize, QueueError> {
         let Header { producers: Apart(side), tail: Apart(tail), head: Apart(head), signs, .. } =
             self.header();
+        let mut waiting_since = None;
         loop {
             let held = lock(&side.lock, patience)?;
             if self.is_closed() {
@@ -180,6 +183,7 @@ impl<T: Message> Ring<T> {
                 return Ok(count);
             }
             drop(held);
+            ask_if_long(&mut waiting_since, &side.lock);
             let changed = || head.load(Acquire) != seen || self.is_closed();
             sleep_until(changed, &signs.0.room_wanted, patience, QueueError::Full)?;
         }
@@ -195,6 +199,7 @@ impl<T: Message> Ring<T> {
     ) -> Result<(), QueueError> {
         let Header { consumers: Apart(side), tail: Apart(tail), head: Apart(head), signs, .. } =
             self.header();
+        let mut waiting_since = None;
         loop {
             // In this order: nothing is put once the queue is closed, so what `tail` says after
             // that is all there will ever be.
@@ -208,17 +213,23 @@ impl<T: Message> Ring<T> {
             }
             let count = ((seen - position) as usize).min(at_most);
             if count > 0 {
-                let mut taken = 0;
+                let mut commit = Commit { head, position };
                 let mut result = Ok(());
-                while taken < count as u64 && result.is_ok() {
-                    match self.read(position + taken, &held) {
+                for next in position..position + count as u64 {
+                    commit.position = next + 1; // an item whose `decode` panics is taken too
+                    match self.read(next, &held) {
                         Ok(item) => sink(item),
-                        Err(error) if taken == 0 => result = Err(QueueError::Decode(error)),
-                        Err(_) => break, // the next call will meet it, alone
+                        Err(error) if next == position => {
+                            result = Err(QueueError::Decode(error));
+                            break;
+                        }
+                        Err(_) => {
+                            commit.position = next; // the next call will meet it, alone
+                            break;
+                        }
                     }
-                    taken += 1;
                 }
-                head.store(position + taken, Release); // the commit
+                drop(commit);
                 drop(held);
                 wake(&signs.0.room_wanted);
                 return result;
@@ -227,16 +238,17 @@ impl<T: Message> Ring<T> {
             if closed {
                 return Err(QueueError::Closed);
             }
+            ask_if_long(&mut waiting_since, &side.lock);
             let changed = || tail.load(Acquire) != seen || self.is_closed();
             sleep_until(changed, &signs.0.items_wanted, patience, QueueError::Empty)?;
         }
     }
 
     /// Closes the queue: when this returns, nothing is put any more.
-    pub fn close(&self) -> Result<(), QueueError> {
+    pub fn close(&self, patience: Patience) -> Result<(), QueueError> {
         let Header { producers, signs: Apart(signs), .. } = self.header();
         // Under the lock, so that a put that is under way commits before.
-        let held = lock(&producers.0.lock, Patience::Until(None))?;
+        let held = lock(&producers.0.lock, patience)?;
         signs.closed.store(1, Release);
         drop(held);
         futex::wake_all(&signs.items_wanted);
@@ -303,16 +315,38 @@ impl<T> Drop for Ring<T> {
 fn lock(lock: &RobustLock, patience: Patience) -> Result<Held<'_>, QueueError> {
     let held = match patience {
         Patience::Until(deadline) => lock.lock(deadline),
-        Patience::None => match lock.try_lock() {
-            Ok(None) => lock.lock(wait::deadline_after(LOCK_PATIENCE)),
-            Ok(Some(held)) => Ok(held),
-            Err(error) => Err(error),
-        },
+        Patience::None => {
+            lock.give_way();
+            match lock.try_lock().transpose() {
+                Some(result) => result,
+                None => lock.lock(wait::deadline_after(LOCK_PATIENCE)),
+            }
+        }
     };
     held.map_err(|error| match error {
         LockError::Timeout => QueueError::Timeout,
         error => QueueError::Lock(error),
     })
+}
+
+/// Moves the consumers' position when it is dropped, in a panic too.
+struct Commit<'a> {
+    head: &'a AtomicU64,
+    position: u64,
+}
+
+impl Drop for Commit<'_> {
+    fn drop(&mut self) {
+        self.head.store(self.position, Release); // the commit
+    }
+}
+
+/// Where items or room came more than once and others were faster each time, lets the others step
+/// back: otherwise those who are awake always win against one who has to wake up first.
+fn ask_if_long(waiting_since: &mut Option<Instant>, lock: &RobustLock) {
+    if waiting_since.get_or_insert_with(Instant::now).elapsed() > LONG_WAIT {
+        lock.ask_for_way();
+    }
 }
 
 /// Wakes all who sleep by `flag`, if it is up.
