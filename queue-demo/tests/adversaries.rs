@@ -45,9 +45,9 @@ fn a_queue_dropped_while_others_are_busy_with_it_is_unmapped() -> Result<()> {
         Ok(maps.lines().filter(|line| line.contains("memfd:shared")).count())
     };
     for _ in 0..50 {
-        let queue = Queue::<[u8; 65536]>::with_capacity(16)?;
+        let queue = Queue::with_slots(16, 65536)?;
         let producer = spawn("producer", || {
-            while queue.put([1; 65536]).is_ok() {}
+            while queue.put(vec![1_u8; 65536]).is_ok() {}
             Ok(())
         })?;
         // The parent's copy is dropped as it is moved here, in the middle of the producer's puts.
