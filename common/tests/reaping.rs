@@ -15,6 +15,9 @@ use fork_harness::{
     disturb, forbid_forks, give_up_root, has_ended, has_no_child, let_signals_interrupt,
     run_until_killed, wait_until,
 };
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 
 fork_harness::tests! {
     join_names_the_process_its_pid_and_how_it_ended,
@@ -27,6 +30,7 @@ fork_harness::tests! {
     a_child_dies_with_its_parent,
     a_refused_fork_is_an_error_and_those_started_are_killed_and_reaped,
     a_thousand_spawns_leave_no_descriptor_and_no_mapping,
+    a_status_taken_by_someone_else_is_an_error_and_the_pid_is_left_alone,
     a_signal_interrupts_no_wait,
 }
 
@@ -239,6 +243,31 @@ fn a_thousand_spawns_leave_no_descriptor_and_no_mapping() -> Result<()> {
     assert_eq!(size()?, before);
     assert_eq!(shared.load(Relaxed), 1_001);
     Ok(())
+}
+
+fn a_status_taken_by_someone_else_is_an_error_and_the_pid_is_left_alone() -> Result<()> {
+    let check = |mut child: Process| {
+        // To send a signal to a pid that nobody has is an error: so none was sent.
+        child.kill()?;
+        assert!(!child.is_alive());
+        let error = child.wait().unwrap_err().to_string();
+        assert!(error.contains("'lost'") && error.contains("exit status"), "{error}");
+        child.kill()?;
+        child.terminate()?;
+        assert!(child.join().is_err());
+        anyhow::Ok(())
+    };
+    let lost = spawn("lost", || Ok(()))?;
+    waitpid(Pid::from_raw(lost.pid() as i32), None)?;
+    check(lost)?;
+
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no function of ours is called when the signal comes.
+    unsafe { sigaction(Signal::SIGCHLD, &ignore)? };
+    let lost = spawn("lost", || Ok(()))?;
+    let pid = lost.pid();
+    wait_until("the kernel has reaped it", || !fs::exists(format!("/proc/{pid}")).unwrap_or(true));
+    check(lost)
 }
 
 fn a_signal_interrupts_no_wait() -> Result<()> {
