@@ -78,13 +78,13 @@ fn a_killed_lock_holder_poisons_until_the_poison_is_cleared() -> Result<()> {
         Ok(guard)
     })?;
     for _ in 0..3 {
+        assert_eq!(*cell.lock_poisoned()?, 7, "the holder had not unlocked");
         assert_eq!(cell.lock().unwrap_err(), LockError::Poisoned);
         assert_eq!(cell.try_lock().unwrap_err(), LockError::Poisoned);
         assert_eq!(cell.lock_timeout(LONG).unwrap_err(), LockError::Poisoned);
         assert!(cell.is_poisoned());
     }
     let mut guard = cell.lock_poisoned()?;
-    assert_eq!(*guard, 7, "the holder had not unlocked");
     *guard = 9;
     cell.clear_poison();
     drop(guard);

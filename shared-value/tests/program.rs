@@ -45,7 +45,7 @@ fn it_prints_what_the_article_prints() -> Result<()> {
 
 fn it_adds_up_with_any_number_of_workers() -> Result<()> {
     check(&["1"], 1, 50)?;
-    check(&["2", "3000"], 2, 3000)?;
+    check(&["4", "50000"], 4, 50_000)?; // long enough for all to add at the same time
     check(&["100", "1"], 100, 1)?;
     check(&["1000", "2"], 1000, 2)
 }
