@@ -8,18 +8,17 @@ use std::{fs, thread};
 
 use anyhow::{Result, bail};
 use common::ends::End;
-use common::{LockError, Mutex, Shared, join_all, spawn};
+use common::{LockError, Mutex, Shared, spawn};
 use fork_harness::{
     disturb, forbid_descriptors, let_signals_interrupt, run_until_killed, wait_until,
 };
-use support::{holder, kill_the_holder};
+use support::{compete, holder, kill_the_holder};
 
 mod support;
 
 fork_harness::tests! {
     additions_of_all_processes_count_without_a_lock,
-    additions_of_2_processes_count_under_the_lock,
-    additions_of_9_processes_count_under_the_lock,
+    additions_of_2_and_of_9_processes_count_under_the_lock,
     a_killed_lock_holder_poisons_until_the_poison_is_cleared,
     poison_is_seen_by_every_process,
     a_holder_that_ends_in_any_way_but_an_error_poisons,
@@ -38,36 +37,26 @@ const SHORT: Duration = Duration::from_millis(20);
 
 fn additions_of_all_processes_count_without_a_lock() -> Result<()> {
     let count = Shared::new(AtomicU64::new(0))?;
-    let add = || {
-        for _ in 0..50_000 {
-            count.fetch_add(1, Relaxed);
-        }
+    compete(4, 50_000, || {
+        count.fetch_add(1, Relaxed);
         Ok(())
-    };
-    join_all((0..4).map(|_| spawn("adder", add)).collect::<Result<Vec<_>>>()?)?;
+    })?;
     assert_eq!(count.load(Relaxed), 4 * 50_000);
     Ok(())
 }
 
-fn additions_count_under_the_lock(processes: u64, each: u64) -> Result<()> {
-    let count = Shared::new(Mutex::new(0_u64))?;
-    let add = || {
-        for _ in 0..each {
-            *count.lock()? += 1;
-        }
-        Ok(())
-    };
-    join_all((0..processes).map(|_| spawn("adder", add)).collect::<Result<Vec<_>>>()?)?;
-    assert_eq!(*count.lock()?, processes * each);
+fn additions_of_2_and_of_9_processes_count_under_the_lock() -> Result<()> {
+    for (processes, each) in [(2, 2_000), (9, 200)] {
+        let count = Shared::new(Mutex::new(0_u64))?;
+        compete(processes, each, || {
+            let mut guard = count.lock()?;
+            thread::yield_now();
+            *guard += 1;
+            Ok(())
+        })?;
+        assert_eq!(*count.lock()?, u64::from(processes) * each);
+    }
     Ok(())
-}
-
-fn additions_of_2_processes_count_under_the_lock() -> Result<()> {
-    additions_count_under_the_lock(2, 50_000)
-}
-
-fn additions_of_9_processes_count_under_the_lock() -> Result<()> {
-    additions_count_under_the_lock(9, 5_000)
 }
 
 fn a_killed_lock_holder_poisons_until_the_poison_is_cleared() -> Result<()> {

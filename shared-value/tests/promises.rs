@@ -1,13 +1,14 @@
 //! What `Value` and `Array` promise, tried out on real processes.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::yield_now;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use common::{LockError, join_all, spawn};
 use fork_harness::wait_until;
 use shared_value::{Array, ArrayError, Shared, Value};
-use support::{holder, kill_the_holder};
+use support::{compete, holder, kill_the_holder};
 
 #[path = "../../common/tests/support/mod.rs"]
 mod support;
@@ -32,35 +33,30 @@ fork_harness::tests! {
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(20);
 
-/// Runs `body` in so many processes at once and joins them.
-fn in_processes(count: usize, body: impl Fn() -> Result<()> + Sync) -> Result<()> {
-    join_all((0..count).map(|i| spawn(i.to_string(), &body)).collect::<Result<Vec<_>>>()?)
-}
-
 fn every_addition_under_the_lock_counts() -> Result<()> {
-    for (processes, each) in [(2, 20_000), (9, 2_000)] {
+    for (processes, each) in [(2, 2_000), (9, 200)] {
         let value = Value::new(0_u64)?;
-        let add = || {
-            for _ in 0..each {
-                *value.lock()? += 1;
-            }
+        compete(processes, each, || {
+            let mut guard = value.lock()?;
+            yield_now();
+            *guard += 1;
             Ok(())
-        };
-        in_processes(processes, add)?;
-        assert_eq!(value.get()?, processes as u64 * each);
+        })?;
+        assert_eq!(value.get()?, u64::from(processes) * each);
     }
     Ok(())
 }
 
 fn every_update_counts() -> Result<()> {
-    let value = Value::new(1_000_000_i64)?;
-    in_processes(4, || {
-        for _ in 0..5_000 {
-            value.update(|number| number - 3)?;
-        }
+    let value = Value::new(1_000_i64)?;
+    compete(4, 500, || {
+        value.update(|number| {
+            yield_now();
+            number - 3
+        })?;
         Ok(())
     })?;
-    assert_eq!(value.get()?, 1_000_000 - 4 * 5_000 * 3);
+    assert_eq!(value.get()?, 1_000 - 4 * 500 * 3);
     Ok(())
 }
 
@@ -148,14 +144,16 @@ fn waiting_for_a_value_can_be_bounded() -> Result<()> {
 }
 
 fn every_change_of_an_element_under_the_lock_counts() -> Result<()> {
-    let numbers = Array::<u32>::zeroed(3)?;
-    in_processes(4, || {
-        for turn in 0..3_000 {
-            numbers.lock()?[turn % 3] += 1;
+    let numbers = Array::<u64>::zeroed(3)?;
+    compete(4, 300, || {
+        for index in 0..3 {
+            let mut guard = numbers.lock()?;
+            yield_now();
+            guard[index] += 1;
         }
         Ok(())
     })?;
-    assert_eq!(numbers.to_vec()?, [4_000; 3]);
+    assert_eq!(numbers.to_vec()?, [4 * 300; 3]);
     Ok(())
 }
 
@@ -181,18 +179,16 @@ fn changes_of_single_elements_are_seen() -> Result<()> {
 fn a_guard_of_an_array_is_written_back_whole() -> Result<()> {
     let numbers = Array::new(&[0_u64; 1_000])?;
     let all_alike = |all: &[u64]| all.iter().all(|number| *number == all[0]);
-    in_processes(3, || {
-        for _ in 0..500 {
-            let mut all = numbers.lock()?;
-            ensure!(all_alike(&all));
-            let next = all[0] + 1;
-            all.fill(next);
-            drop(all);
-            ensure!(all_alike(&numbers.to_vec()?));
-        }
+    compete(3, 300, || {
+        let mut all = numbers.lock()?;
+        assert!(all_alike(&all));
+        let next = all[0] + 1;
+        all.fill(next);
+        drop(all);
+        assert!(all_alike(&numbers.to_vec()?));
         Ok(())
     })?;
-    assert_eq!(numbers.to_vec()?, [3 * 500; 1_000]);
+    assert_eq!(numbers.to_vec()?, [3 * 300; 1_000]);
     Ok(())
 }
 
