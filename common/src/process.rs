@@ -18,6 +18,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{self, Signal};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 use crate::{ends, lock, wait};
@@ -342,12 +343,19 @@ impl Process {
 
     fn signal(&self, signal: Signal) -> Result<()> {
         self.check_ours()?;
-        // After it was reaped, its pid may belong to some other process.
-        if self.status.is_none() && !self.lost {
+        if self.has_its_pid() {
             signal::kill(self.pid, signal)
                 .with_context(|| format!("cannot send {signal} to {}", self.title()))?;
         }
         Ok(())
+    }
+
+    /// Whether its pid is still its own. After it was reaped, by this value or by somebody else,
+    /// the pid may belong to some other process.
+    fn has_its_pid(&self) -> bool {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let reaped = self.status.is_some() || self.lost;
+        !reaped && waitid(Id::Pid(self.pid), look) != Err(Errno::ECHILD)
     }
 
     fn is_ours(&self) -> bool {

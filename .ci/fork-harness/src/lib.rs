@@ -23,6 +23,11 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
+mod observe;
+pub mod program;
+
+pub use observe::*;
+
 /// Tells the binary, started anew, which test to run.
 const TEST: &str = "FORK_HARNESS_TEST";
 
