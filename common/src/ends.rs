@@ -7,8 +7,8 @@
 //!
 //! How: every end is in a register, one in each process. When [`spawn`](crate::spawn) has forked,
 //! the parent drops its copy of the closure, the register writes down which ends that closed
-//! ([`dropped_by`]), and the parent tells the child, which closes all others ([`keep_only`]) before
-//! it runs the closure.
+//! (`dropped_by`), and the parent tells the child, which closes all others (`keep_only`) before it
+//! runs the closure.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -265,8 +265,7 @@ fn where_no_descriptor_is_left_the_error_says_so() -> Result<()> {
     forbid_descriptors()?;
     let error = Shared::new(AtomicU64::new(0)).unwrap_err().to_string();
     assert!(error.contains("8 bytes of shared memory"), "{error}");
-    let error = child.wait_timeout(SHORT).unwrap_err().to_string();
-    assert!(error.contains("'child'"), "{error}");
+    assert!(child.wait_timeout(SHORT)?.is_none(), "waiting takes no descriptor");
     let error = spawn("another", || Ok(())).unwrap_err().to_string();
     assert!(error.contains("'another': no descriptors left"), "{error}");
     drop(end); // without an end of a connection a fork needs none
