@@ -33,13 +33,7 @@ impl Mapping {
     /// system refuses: no memory, no free descriptor, `RLIMIT_AS`.
     pub fn new(bytes: usize) -> Result<Mapping> {
         let bytes = bytes.max(1);
-        let limit = half_of_memory()?;
-        if bytes > limit {
-            bail!(
-                "{bytes} bytes of shared memory are more than half of this machine's memory \
-                 ({limit} bytes): ask for fewer or smaller items"
-            );
-        }
+        refuse_absurd(bytes)?;
         Mapping::reserve(bytes)
             .with_context(|| format!("the system gives no {bytes} bytes of shared memory"))
     }
@@ -67,10 +61,19 @@ impl Mapping {
     }
 }
 
-fn half_of_memory() -> Result<usize> {
+/// An error where `bytes` bytes are more than half of the machine's memory: to reserve that much
+/// could take from other programs what they need.
+pub fn refuse_absurd(bytes: usize) -> Result<()> {
     let read = |name| sysconf(name).ok().flatten().context("sysconf cannot tell the memory size");
-    let bytes = read(SysconfVar::_PHYS_PAGES)?.saturating_mul(read(SysconfVar::PAGE_SIZE)?);
-    Ok(usize::try_from(bytes / 2)?)
+    let memory = read(SysconfVar::_PHYS_PAGES)?.saturating_mul(read(SysconfVar::PAGE_SIZE)?);
+    let limit = usize::try_from(memory / 2)?;
+    if bytes > limit {
+        bail!(
+            "{bytes} bytes of shared memory are more than half of this machine's memory ({limit} \
+             bytes): ask for fewer or smaller items"
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]

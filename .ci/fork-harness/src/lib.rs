@@ -23,9 +23,11 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
+mod examples;
 mod observe;
 pub mod program;
 
+pub use examples::{check_examples, run_example};
 pub use observe::*;
 
 /// Tells the binary, started anew, which test to run.
