@@ -282,8 +282,12 @@ fn recv_packet(
     deadline: Option<Instant>,
 ) -> Result<usize, ConnectionError> {
     let mut call = |flags| recv(fd, room, flags);
+    let mut ended = false;
     loop {
         match patiently(fd, PollFlags::POLLIN, deadline, &mut call)? {
+            // The kernel looks for a packet first and for the end of file then. What comes between
+            // the two looks, a last message and the end, shows as the end alone: look once more.
+            Ok(0) if !ended => ended = true,
             Ok(len) => return Ok(len),
             // The peer is gone and left messages of ours unread. Said once; what it sent itself can
             // still be received, and after that the end of file.
