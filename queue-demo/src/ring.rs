@@ -24,21 +24,16 @@
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{
-    AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release, SeqCst},
-    fence,
-};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use common::LockError;
-use common::lock::{Held, RobustLock};
-use common::memory::Mapping;
-use common::message::{self, Message, Reader, Writer};
-use common::wait;
+use common::message::{self, Message};
 
-use crate::futex;
+use crate::machine::{
+    AtomicU32, AtomicU64, Held, Mapping, Reader, RobustLock, Writer, fence, futex, wait,
+};
 use crate::queue::QueueError;
 
 /// The longest sleep without looking again.
@@ -57,10 +52,12 @@ pub enum Patience {
 
 /// Two cache lines for itself (processors fetch them in pairs), so that one side's writes do not
 /// take away what the other side reads.
+#[derive(Default)]
 #[repr(C, align(128))]
 struct Apart<T>(T);
 
 /// What one side, all producers or all consumers, has to itself.
+#[derive(Default)]
 #[repr(C)]
 struct Side {
     lock: RobustLock,
@@ -69,6 +66,7 @@ struct Side {
     seen: AtomicU64,
 }
 
+#[derive(Default)]
 #[repr(C)]
 struct Header {
     producers: Apart<Side>,
@@ -81,6 +79,7 @@ struct Header {
     signs: Apart<Signs>,
 }
 
+#[derive(Default)]
 #[repr(C)]
 struct Signs {
     /// 1 once the queue is closed.
@@ -124,9 +123,10 @@ impl<T: Message> Ring<T> {
         let mapping = Mapping::new(bytes)
             .with_context(|| format!("cannot make a queue of {capacity} x {bytes_each} bytes"))?;
         let header = mapping.as_ptr().cast::<Header>();
-        // SAFETY: the mapping has room for the header, aligned to a page, and nobody else knows it
-        // yet. Zeros, which it is full of, are the right beginning for everything but the locks.
+        // SAFETY: the mapping has room for the header and is aligned to a page, and nobody else
+        // knows it yet.
         unsafe {
+            header.write(Header::default());
             RobustLock::place(&raw mut (*header).producers.0.lock)?;
             RobustLock::place(&raw mut (*header).consumers.0.lock)?;
         }
