@@ -150,11 +150,17 @@ impl<T: Message> Ring<T> {
 
     /// How many items there were at some moment of this call.
     pub fn len(&self) -> usize {
-        let header = self.header();
-        let head = header.head.0.load(Acquire);
-        let tail = header.tail.0.load(Acquire);
-        // Between the two looks items may have been put that take the place of others taken.
-        ((tail - head) as usize).min(self.capacity)
+        let Header { tail: Apart(tail), head: Apart(head), .. } = self.header();
+        let mut taken = head.load(Acquire);
+        loop {
+            let put = tail.load(Acquire);
+            // Where items were taken between two looks, others may have been put in their place:
+            // the difference would count both.
+            let since = std::mem::replace(&mut taken, head.load(Acquire));
+            if since == taken {
+                return (put - taken) as usize;
+            }
+        }
     }
 
     /// Waits until there is room for one item or more, puts as many of `items` as there is room
