@@ -17,10 +17,11 @@
 //! [`common::lock`]).
 //!
 //! Waiting is by flag and futex. Who is about to sleep raises the flag of its side, looks once
-//! more, and sleeps. Who has committed looks at the other side's flag and wakes all sleepers there.
-//! A flag and not a count, because a sleeper that is killed would never leave the count; all and
-//! not one, because the one might just have been killed; and never longer than [`NAP`] without
-//! looking again, because the waker itself may be killed between its commit and the wake.
+//! more, and sleeps. Who has committed looks at the other side's flag, lowers it and wakes all
+//! sleepers there. A flag and not a count of sleepers, because a sleeper that is killed would never
+//! leave the count; all and not one, because the one might just have been killed; and never longer
+//! than [`NAP`] without looking again, because the waker itself may be killed between its commit
+//! and the wake.
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -86,11 +87,16 @@ struct Header {
 struct Signs {
     /// 1 once the queue is closed.
     closed: AtomicU32,
-    /// 1 where a consumer may sleep until there are items.
+    /// By this consumers sleep until there are items.
     items_wanted: AtomicU32,
-    /// 1 where a producer may sleep until there is room.
+    /// By this producers sleep until there is room.
     room_wanted: AtomicU32,
 }
+
+/// The lowest bit of a sign to sleep by: raised where somebody may sleep. The bits above count how
+/// often it was lowered. Without that, one who has raised the flag and is about to sleep would miss
+/// a wake-up after which another one has raised it again.
+const FLAG: u32 = 1;
 
 /// The ring itself, as one process sees it.
 pub struct Ring<T> {
@@ -146,11 +152,17 @@ impl<T: Message> Ring<T> {
 
     /// How many items there were at some moment of this call.
     pub fn len(&self) -> usize {
-        let header = self.header();
-        let head = header.head.0.load(Acquire);
-        let tail = header.tail.0.load(Acquire);
-        // Between the two looks items may have been put that take the place of others taken.
-        ((tail - head) as usize).min(self.capacity)
+        let Header { tail: Apart(tail), head: Apart(head), .. } = self.header();
+        let mut taken = head.load(Acquire);
+        loop {
+            let put = tail.load(Acquire);
+            // Where items were taken between two looks, others may have been put in their place:
+            // the difference would count both.
+            let since = std::mem::replace(&mut taken, head.load(Acquire));
+            if since == taken {
+                return (put - taken) as usize;
+            }
+        }
     }
 
     /// Waits until there is room for one item or more, puts as many of `items` as there is room
@@ -251,8 +263,8 @@ impl<T: Message> Ring<T> {
         let held = lock(&producers.0.lock, patience)?;
         signs.closed.store(1, Release);
         drop(held);
-        futex::wake_all(&signs.items_wanted);
-        futex::wake_all(&signs.room_wanted);
+        wake(&signs.items_wanted);
+        wake(&signs.room_wanted);
         Ok(())
     }
 
@@ -349,21 +361,23 @@ fn ask_if_long(waiting_since: &mut Option<Instant>, lock: &RobustLock) {
     }
 }
 
-/// Wakes all who sleep by `flag`, if it is up.
-fn wake(flag: &AtomicU32) {
-    // The commit before, then this look; the sleeper raises its flag, then looks for the commit.
+/// Wakes all who sleep by `sign`, if its flag is up.
+fn wake(sign: &AtomicU32) {
+    // The commit before, then this look; the sleeper raises the flag, then looks for the commit.
     // With a fence on both sides at least one of them sees the other.
     fence(SeqCst);
-    if flag.load(Relaxed) != 0 {
-        flag.store(0, Relaxed);
-        futex::wake_all(flag);
+    let raised = sign.load(Relaxed);
+    if raised & FLAG != 0 {
+        // Lowers the flag and counts on; where it fails, another waker has just done so.
+        let _ = sign.compare_exchange(raised, raised.wrapping_add(FLAG), Relaxed, Relaxed);
+        futex::wake_all(sign);
     }
 }
 
-/// Waits until `changed`, looking first and sleeping by `flag` then.
+/// Waits until `changed`, looking first and sleeping by `sign` then.
 fn sleep_until(
     changed: impl Fn() -> bool,
-    flag: &AtomicU32,
+    sign: &AtomicU32,
     patience: Patience,
     unready: QueueError,
 ) -> Result<(), QueueError> {
@@ -372,12 +386,12 @@ fn sleep_until(
         return Ok(());
     }
     loop {
-        flag.store(1, Relaxed);
+        let raised = sign.fetch_or(FLAG, Relaxed) | FLAG;
         fence(SeqCst);
         if changed() {
             return Ok(());
         }
         let Some(nap) = wait::remaining(deadline, NAP) else { return Err(QueueError::Timeout) };
-        futex::wait(flag, 1, nap);
+        futex::wait(sign, raised, nap);
     }
 }
