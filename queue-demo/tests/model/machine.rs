@@ -87,6 +87,16 @@ pub fn fence(order: atomic::Ordering) {
 #[derive(Default)]
 pub struct AtomicU64(atomic::AtomicU64);
 
+impl AtomicU64 {
+    pub fn store(&self, value: u64, order: atomic::Ordering) {
+        // A panic's commit is no step of a thread that was killed: it unwinds in this model only.
+        if !std::thread::panicking() {
+            step();
+            self.0.store(value, order);
+        }
+    }
+}
+
 impl Deref for AtomicU64 {
     type Target = atomic::AtomicU64;
 
