@@ -171,3 +171,16 @@ fn text(file: &mut File) -> std::io::Result<String> {
     file.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+/// Waits, at most ten seconds, until `condition` holds: for what another process is about to do.
+///
+/// # Panics
+///
+/// Where it waited in vain for `what`.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::yield_now();
+    }
+}
