@@ -81,6 +81,16 @@ pub fn current_name() -> String {
 ///     Ok(())
 /// });
 /// ```
+///
+/// or an `Rc`:
+///
+/// ```compile_fail,E0277
+/// let text = std::rc::Rc::new(String::from("hello"));
+/// common::spawn("child", move || {
+///     println!("{text}");
+///     Ok(())
+/// });
+/// ```
 pub fn spawn<F>(name: impl Into<String>, body: F) -> Result<Process>
 where
     F: FnOnce() -> Result<()> + Send,
