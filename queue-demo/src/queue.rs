@@ -186,7 +186,13 @@ impl<T: Message> Queue<T> {
     ///
     /// It waits for a put that is under way in another process.
     pub fn close(&self) -> Result<(), QueueError> {
-        self.ring.close()
+        self.ring.close(None)
+    }
+
+    /// As [`close`](Queue::close), but waits for `limit` at the most: then
+    /// [`Timeout`](QueueError::Timeout), and the queue is still open.
+    pub fn close_timeout(&self, limit: Duration) -> Result<(), QueueError> {
+        self.ring.close(wait::deadline_after(limit))
     }
 
     /// How many items there are now. By the time it is used, other processes may have changed it.

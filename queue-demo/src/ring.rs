@@ -233,10 +233,10 @@ impl<T: Message> Ring<T> {
     }
 
     /// Closes the queue: when this returns, nothing is put any more.
-    pub fn close(&self) -> Result<(), QueueError> {
+    pub fn close(&self, deadline: Option<Instant>) -> Result<(), QueueError> {
         let Header { producers, signs: Apart(signs), .. } = self.header();
         // Under the lock, so that a put that is under way commits before.
-        let held = lock(&producers.0.lock, Patience::Until(None))?;
+        let held = lock(&producers.0.lock, Patience::Until(deadline))?;
         signs.closed.store(1, Release);
         drop(held);
         futex::wake_all(&signs.items_wanted);
