@@ -95,6 +95,16 @@ pub(crate) fn generation() -> u32 {
 ///     Ok(())
 /// });
 /// ```
+///
+/// or an `Rc`:
+///
+/// ```compile_fail,E0277
+/// let text = std::rc::Rc::new(String::from("hello"));
+/// common::spawn("child", move || {
+///     println!("{text}");
+///     Ok(())
+/// });
+/// ```
 pub fn spawn<F>(name: impl Into<String>, body: F) -> Result<Process>
 where
     F: FnOnce() -> Result<()> + Send,

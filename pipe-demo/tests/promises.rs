@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use common::message::{DecodeError, Message, Reader, Writer};
 use common::{Process, join_all, spawn};
 use fork_harness::watch::{self, Signal, asleep, descriptors, interrupt};
 use pipe_demo::ConnectionError::{Closed, NotHere, Timeout};
-use pipe_demo::{Connection, ConnectionError, one_way};
+use pipe_demo::{Connection, ConnectionError, MAX_MESSAGE, one_way};
 
 fork_harness::tests! {
     messages_go_both_ways_between_parent_and_child,
     an_empty_message_is_a_message_and_not_the_end,
     a_large_message_reaches_a_child_whole,
+    a_message_beyond_the_limit_is_refused_with_both_sizes,
     iter_ends_when_the_other_end_is_closed,
     send_waits_until_the_other_side_receives,
     every_wait_can_be_bounded,
@@ -97,6 +99,35 @@ fn a_large_message_reaches_a_child_whole() -> Result<()> {
     parent_conn.send(pattern(LARGE))?;
     assert!(parent_conn.recv()? == pattern(LARGE));
     child.join()
+}
+
+/// A message that claims to be a byte longer than any may be.
+struct TooLarge;
+
+impl Message for TooLarge {
+    fn encoded_len(&self) -> usize {
+        MAX_MESSAGE + 1
+    }
+
+    fn encode(&self, _: &mut Writer<'_>) {
+        unreachable!("it must be refused before");
+    }
+
+    fn decode(_: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(TooLarge)
+    }
+}
+
+fn a_message_beyond_the_limit_is_refused_with_both_sizes() -> Result<()> {
+    let (sender, receiver) = Connection::<TooLarge>::pair()?;
+    let error = sender.send(TooLarge).unwrap_err();
+    let max = MAX_MESSAGE;
+    assert_eq!(error, ConnectionError::TooLarge { len: max + 1, max });
+    for number in [max, max + 1] {
+        assert!(error.to_string().contains(&number.to_string()), "{error}");
+    }
+    assert_eq!(receiver.poll(SHORT), Ok(false), "nothing of it was sent");
+    Ok(())
 }
 
 fn iter_ends_when_the_other_end_is_closed() -> Result<()> {

@@ -307,20 +307,18 @@ fn many_items_move_in_order_through_few_slots() -> Result<()> {
 }
 
 fn items_put_at_once_are_seen_at_once() -> Result<()> {
-    let queue = Queue::with_capacity(4000)?;
-    let child = spawn("producer", || {
-        for number in 0..1000 {
-            queue.put_many([number; 4])?;
-        }
-        Ok(queue.close()?)
+    let queue = Queue::with_capacity(4)?;
+    let child = spawn("stopped halfway", || {
+        TRAP.set(Some(|| TRAP.set(Some(stop)))); // in the second item
+        queue.put_many([Item(1), Item(2), Item(3)])?;
+        Ok(())
     })?;
-    loop {
-        match queue.get_many(usize::MAX) {
-            Err(QueueError::Closed) => break,
-            items => assert_eq!(items?.len() % 4, 0, "a part came before the others"),
-        }
-    }
-    child.join()
+    stopped(child.pid())?;
+    assert_eq!((queue.len(), queue.try_get()), (0, Err(QueueError::Empty)));
+    watch::send(child.pid(), Signal::SIGCONT)?;
+    child.join()?;
+    assert_eq!(queue.get_many(10), Ok(vec![Item(1), Item(2), Item(3)]));
+    Ok(())
 }
 
 fn put_many_says_how_many_were_put_when_it_fails_halfway() -> Result<()> {
@@ -497,11 +495,14 @@ fn others_get_a_timeout_while_a_producer_is_stopped() -> Result<()> {
     assert_eq!(queue.try_put(Item(9)), Err(QueueError::Timeout));
     assert_eq!(queue.put_timeout(Item(9), SHORT), Err(QueueError::Timeout));
     assert_eq!(queue.put_many_timeout([Item(9)], SHORT), Err(QueueError::Timeout));
+    assert_eq!(queue.close_timeout(SHORT), Err(QueueError::Timeout));
     assert_eq!((queue.get(), queue.len()), (Ok(Item(0)), 0), "the other side goes on");
     watch::send(child.pid(), Signal::SIGCONT)?;
     child.join()?;
     queue.try_put(Item(2))?;
+    assert_eq!(queue.close_timeout(LONG), Ok(()));
     assert_eq!(drain(&queue), [Item(1), Item(2)]);
+    assert_eq!(queue.get(), Err(QueueError::Closed));
     Ok(())
 }
 
@@ -526,12 +527,11 @@ fn others_get_a_timeout_while_a_consumer_is_stopped() -> Result<()> {
 
 fn a_panic_while_an_item_is_encoded_leaves_the_queue_usable() -> Result<()> {
     let queue = Queue::new()?;
-    let panics: fn() = || panic!("on purpose");
-    TRAP.set(Some(panics));
+    TRAP.set(Some(|| panic!("on purpose")));
     assert!(catch_unwind(AssertUnwindSafe(|| queue.put(Item(1)))).is_err());
     queue.put(Item(2))?;
     let child = spawn("panicking", || {
-        TRAP.set(Some(panics));
+        TRAP.set(Some(|| panic!("on purpose")));
         Ok(queue.put(Item(3))?)
     })?;
     assert!(child.join().unwrap_err().to_string().contains("exited with 101"));
