@@ -413,7 +413,7 @@ fn growth() -> Vec<Row> {
     const SIZES: &[u64] = &[8, 64, 512, 4 << 10, 32 << 10, 256 << 10, 1 << 20];
     /// As many messages of a size as take about as long as those of any other.
     fn amount(size: u64) -> u64 {
-        ((128 << 20) / size).clamp(100, 200_000)
+        ((512 << 20) / size).clamp(100, 200_000)
     }
     vec![
         Row::new(S, "growth-workers", "Time for so many workers at once", MS)
