@@ -396,13 +396,14 @@ fn targets_plot(rows: &[Row], results: &Results) -> Plot {
         let Outcome { row, target, .. } = outcome;
         let reach = outcome.reach(target.must)?;
         let aim = reach / outcome.reach(target.aim)?;
-        let (label, text) =
-            (format!("{}: {}", row.name, target.peer), format!("{}×", short(reach)));
-        Some(Bar { label, value: reach, range: None, mark: Some(aim), text, ours: reach >= 1.0 })
+        let label = format!("{}: {}", row.name, target.peer);
+        let text = format!("{}×", short(reach));
+        let highlighted = outcome.must();
+        Some(Bar { label, value: reach, range: None, mark: Some(aim), text, highlighted })
     };
     let bars: Vec<Bar> = outcomes.iter().flat_map(bar).collect();
     let title = "How far the targets are met";
-    let axis = "times what must be reached (1 is just so); the stroke is the aim";
+    let axis = "times what must be reached; orange: reached; the stroke: the aim";
     let alt = format!("{title}: {}", spoken(&bars));
     Plot { file: "targets.svg".into(), svg: svg::bars(title, axis, &bars), alt }
 }
@@ -441,7 +442,7 @@ fn row_plot(row: &Row, results: &Results) -> Option<Plot> {
                 range,
                 mark: None,
                 text: short(value),
-                ours: contender.ours,
+                highlighted: contender.ours,
             });
         }
     }

@@ -167,8 +167,8 @@ const ROBUST: &str = "robust pthread mutex";
 const ATOMIC: &str = "atomics in a raw mapping";
 const C: &str = "C";
 const SPINNING: &str = "two words, spinning";
-const FUTEX: &str = "two words, plain futex sleep";
-const PLAIN: &str = "the same, plain futex sleep";
+const FUTEX: &str = "two words, futex sleep";
+const PLAIN: &str = "plain futex sleep";
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 

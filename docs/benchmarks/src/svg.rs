@@ -23,7 +23,8 @@ pub struct Bar {
     pub mark: Option<f64>,
     /// What is written at its end.
     pub text: String,
-    pub ours: bool,
+    /// In the colour of ours.
+    pub highlighted: bool,
 }
 
 /// Positions on a logarithmic axis.
@@ -102,7 +103,7 @@ pub fn bars(title: &str, axis_title: &str, bars: &[Bar]) -> String {
         let middle = top + 9.0;
         let end = axis.at(bar.value);
         text(&mut svg, LEFT - 8.0, middle + 5.0, "end", &bar.label);
-        let colour = if bar.ours { OURS } else { PEERS[0] };
+        let colour = if bar.highlighted { OURS } else { PEERS[0] };
         rectangle(&mut svg, (LEFT, top), end - LEFT, 18.0, colour);
         let mut right = end;
         if let Some((least, most)) = bar.range {
