@@ -15,6 +15,7 @@ use fork_harness::tracer::{Strike, is_asleep, prove, traced};
 use shared_value::{Array, Shared, Value};
 
 fork_harness::tests! {
+    the_tracer_hits_the_gap_between_two_stores,
     a_victim_of_lock_leaves_a_free_lock_and_the_news_of_its_death,
     the_news_of_a_death_outlives_the_one_who_mends,
     a_victim_of_set_leaves_the_old_value_or_the_new_one,
@@ -92,6 +93,18 @@ fn check(state: usize, stage: &AtomicUsize) -> Result<usize> {
     };
     ensure!(allowed.contains(&state), "at stage {stage} the victim left '{}'", STATES[state]);
     Ok(state)
+}
+
+/// So it does kill at every instruction: a gap of one or two is found.
+fn the_tracer_hits_the_gap_between_two_stores() -> Result<()> {
+    prove("two stores", &["none", "the first", "both"], |strike| {
+        let words = Shared::new([const { AtomicUsize::new(0) }; 2])?;
+        kill_in(strike, || words.iter().for_each(|word| word.store(1, Relaxed)), || ())?;
+        match [&words[0], &words[1]].map(|word| word.load(Relaxed)) {
+            [first, second] if first >= second => Ok(first + second),
+            _ => bail!("the second store came first"),
+        }
+    })
 }
 
 fn a_victim_of_lock_leaves_a_free_lock_and_the_news_of_its_death() -> Result<()> {

@@ -1,9 +1,9 @@
 //! Kills a process at any instruction we like, by `ptrace(2)`.
 //!
-//! The *victim* is a child that makes one call under [`traced`]. [`prove`] runs a scenario again and
-//! again: first it lets the victim make its whole call, one instruction at a
-//! time, and writes down where it comes by; then, once for each of these points, a new victim gets
-//! as far as that point and no further, and the scenario kills it there and looks at what it left.
+//! The *victim* is a child that makes one call under [`traced`]. [`prove`] runs a scenario again
+//! and again. First the victim makes its whole call, one instruction at a time, and the points that
+//! it comes by are written down. Then, once for each of these points, a new victim gets as far as
+//! that and no further, and the scenario kills it there and looks at what it left.
 //!
 //! A system call is one instruction to its caller: a kill finds it not begun or done. Only one that
 //! sleeps makes two points of it, the second one in the midst of its sleep.
@@ -46,7 +46,10 @@ pub fn prove(
     let told: Vec<String> =
         states.iter().zip(&counts).map(|(state, count)| format!("{count} {state}")).collect();
     println!("## {title}: killed at {} points, found {}", found.len(), told.join(", "));
-    ensure!(found[0] == 0 && found[found.len() - 1] == states.len() - 1, "{title}: not so there");
+    ensure!(
+        found[0] == 0 && found[found.len() - 1] == states.len() - 1,
+        "{title}: not at both ends"
+    );
     ensure!(!counts.contains(&0), "{title}: a state that is never found");
     Ok(())
 }
@@ -253,7 +256,7 @@ impl Victim {
     fn run_to(&self, address: u64, on_sleep: &mut impl FnMut()) -> Result<()> {
         const INT3: i64 = 0xcc;
         // The aligned word with the instruction's first byte in it.
-        let word = (address & !7) as nix::sys::ptrace::AddressType;
+        let word = (address & !7) as ptrace::AddressType;
         let shift = (address & 7) * 8;
         let before = ptrace::read(self.pid, word).context("PTRACE_PEEKTEXT")?;
         let with_breakpoint = before & !(0xff << shift) | INT3 << shift;
