@@ -87,7 +87,7 @@ impl Message for Large {
 fn a_message_of_many_packets_arrives_whole_or_not_at_all() -> Result<()> {
     let bytes = |len: usize| (0..len).map(|index| (index % 251) as u8).collect::<Vec<u8>>();
     // Two packets fit into the connection; with five of them the victim waits for the receiver.
-    for (title, len) in [("send, two packets", 100_000), ("send, sleeping for room", 300_000)] {
+    for (title, len) in [("send, two packets", 70_000), ("send, sleeping for room", 270_000)] {
         let whole = bytes(len);
         prove(title, &STATES, |strike: &mut Strike| {
             let (ours, theirs) = Connection::<(), Large>::pair()?;
