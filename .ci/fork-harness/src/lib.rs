@@ -37,7 +37,7 @@ pub use observe::*;
 const TEST: &str = "FORK_HARNESS_TEST";
 
 /// How long a test may take before it counts as hanging.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 /// The same for a long form.
 const LONG_LIMIT: Duration = Duration::from_secs(3600);
 /// How long processes that a test killed may take to be gone after it.
