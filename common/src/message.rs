@@ -537,7 +537,10 @@ impl<M: Message, const N: usize> Message for [M; N] {
         // Before anything is allocated: are there bytes enough for so many elements?
         let least = if let Length::Exactly(bytes) = M::LENGTH { bytes } else { PREFIX };
         input.need(least * N, std::any::type_name::<Self>())?;
-        let elements = (0..N).map(|_| input.field()).collect::<Result<Vec<M>, _>>()?;
+        let mut elements = Vec::with_capacity(N);
+        for _ in 0..N {
+            elements.push(input.field()?);
+        }
         Ok(elements.try_into().ok().expect("N elements were read"))
     }
 }
