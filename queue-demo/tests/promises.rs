@@ -29,6 +29,8 @@ fork_harness::tests! {
     a_consumer_killed_while_it_gets_leaves_the_item_to_the_next,
     a_producer_killed_at_any_moment_has_put_what_it_was_told_is_put,
     a_consumer_killed_at_any_moment_takes_one_item_along_at_the_most,
+    a_producer_stopped_at_any_moment_overwrites_nothing_when_it_goes_on,
+    a_consumer_stopped_at_any_moment_takes_nothing_twice_when_it_goes_on,
     others_get_a_timeout_while_a_producer_is_stopped,
     others_get_a_timeout_while_a_consumer_is_stopped,
     a_panic_while_an_item_is_encoded_leaves_the_queue_usable,
@@ -40,6 +42,8 @@ fork_harness::tests! {
 const LONG: Duration = Duration::from_secs(10);
 /// For waits that are to run out.
 const SHORT: Duration = Duration::from_millis(20);
+/// For waits that may run out, many times.
+const PAUSE: Duration = Duration::from_millis(1);
 
 thread_local! {
     /// What this process does in the middle of the next [`Item`] that it encodes or decodes: it
@@ -58,7 +62,7 @@ fn stop() {
 }
 
 /// A number that is written twice, so that a torn one does not decode, with the trap in between.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Item(u64);
 
 /// The item that never decodes.
@@ -481,6 +485,63 @@ fn a_consumer_killed_at_any_moment_takes_one_item_along_at_the_most() -> Result<
         assert!(taken == told || taken == told + 1, "it told of {told}, {taken} are gone");
         assert!(left.into_iter().eq((taken..round).map(Item)));
     }
+    Ok(())
+}
+
+/// Runs `meanwhile` while `process` is stopped, wherever that meets it.
+fn while_stopped<R>(process: &Process, meanwhile: impl FnOnce() -> R) -> Result<R> {
+    watch::send(process.pid(), Signal::SIGSTOP)?;
+    stopped(process.pid())?;
+    let result = meanwhile();
+    watch::send(process.pid(), Signal::SIGCONT)?;
+    Ok(result)
+}
+
+fn a_producer_stopped_at_any_moment_overwrites_nothing_when_it_goes_on() -> Result<()> {
+    const OURS: u64 = 1 << 40;
+    let queue = Queue::new()?;
+    let child = spawn("producer", || {
+        (0..).map(Item).find(|&item| queue.put(item).is_err());
+        Ok(())
+    })?;
+    let (mut got, mut put) = (Vec::new(), Vec::new());
+    for number in OURS..OURS + 1000 {
+        got.extend(queue.get_many(queue.capacity())?);
+        let item = Item(number);
+        // A timeout where it is stopped in the middle of a put.
+        if while_stopped(&child, || queue.put_timeout(item, PAUSE).is_ok())? {
+            put.push(item);
+        }
+    }
+    queue.close()?;
+    child.join()?;
+    got.extend(drain(&queue));
+    let (ours, theirs): (Vec<_>, Vec<_>) = got.into_iter().partition(|item| item.0 >= OURS);
+    assert_eq!(ours, put);
+    assert!(theirs.into_iter().zip(0..).all(|(item, number)| item == Item(number)));
+    Ok(())
+}
+
+fn a_consumer_stopped_at_any_moment_takes_nothing_twice_when_it_goes_on() -> Result<()> {
+    let queue = Queue::new()?;
+    let results = Queue::new()?;
+    let child = spawn("consumer", || {
+        let got = queue.iter().collect::<Result<Vec<_>, _>>()?;
+        results.put_many(got)?;
+        Ok(results.close()?)
+    })?;
+    let (mut got, mut put) = (Vec::new(), 0);
+    for _ in 0..1000 {
+        put += queue.put_many((put..put + 500).map(Item))? as u64;
+        got.extend(while_stopped(&child, || queue.get_timeout(PAUSE).ok())?);
+    }
+    queue.close()?;
+    for item in &results {
+        got.push(item?);
+    }
+    child.join()?;
+    got.sort_unstable();
+    assert!(got.into_iter().eq((0..put).map(Item)), "an item was lost or came twice");
     Ok(())
 }
 
