@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Builds what the commands of the book run: nothing to do where `cargo test` has built it all.
 pub fn build(root: &Path) -> Result<(), String> {
@@ -37,12 +38,21 @@ pub fn run(root: &Path, command: &str) -> Result<String, String> {
         None => built()?.join(package),
         Some(_) => built()?.join("examples").join(words.next().unwrap_or("?")),
     };
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("book-{}", std::process::id()));
+    if !program.exists() {
+        return Err("there is no such program".into());
+    }
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("printed-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let file = File::create(&path).map_err(|error| error.to_string())?;
     let status = file.try_clone().and_then(|copy| {
-        let mut program = Command::new(&program);
-        program.args(words.filter(|&word| word != "--")).current_dir(root);
-        program.env_remove("RUST_BACKTRACE").stdout(copy).stderr(file).status()
+        // One that hangs is killed.
+        let mut limited = Command::new("timeout");
+        limited
+            .args(["--signal=KILL", "60"])
+            .arg(&program)
+            .args(words.filter(|&word| word != "--"));
+        limited.current_dir(root).env_remove("RUST_BACKTRACE").stdout(copy).stderr(file).status()
     });
     let printed = std::fs::read(&path).map_err(|error| error.to_string())?;
     let _ = std::fs::remove_file(&path);
