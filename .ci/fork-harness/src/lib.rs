@@ -10,6 +10,8 @@
 //! `--ignored`, `--list`). What a test prints is shown when it fails; of one that passes, the lines
 //! that begin with `## `: its counts.
 
+pub mod watch;
+
 use std::fmt::Debug;
 use std::fs::File;
 use std::io::{Read, Seek};
