@@ -25,6 +25,10 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
+mod examples;
+
+pub use examples::{check_examples, run_example};
+
 /// Tells the binary, started anew, which test to run.
 const TEST: &str = "FORK_HARNESS_TEST";
 
