@@ -10,7 +10,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use common::ends::End;
@@ -25,8 +25,13 @@ pub const MAX_MESSAGE: usize = 1 << 30;
 
 /// The longest part of a message in one packet, in bytes.
 const PART: usize = 64 << 10;
+/// More packets of that length than the kernel holds.
+const AT_ONCE: usize = 8;
 /// What a connection keeps for its next message, in bytes; a larger buffer is given back.
 const KEEP: usize = 4 << 20;
+
+/// How long to sleep at a time where no deadline comes earlier.
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
 /// The bits of a packet's last byte.
 const FIRST: u8 = 1;
@@ -170,8 +175,11 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
     /// Closes this end, as dropping it does.
     pub fn close(self) {}
 
-    fn fd(&self) -> Result<RawFd, ConnectionError> {
-        self.end.fd().ok_or(ConnectionError::NotHere)
+    pub(crate) fn fd(&self) -> Result<BorrowedFd<'_>, ConnectionError> {
+        let fd = self.end.fd().ok_or(ConnectionError::NotHere)?;
+        // SAFETY: the end says that the descriptor is open here, and it stays so as long as the end
+        // is borrowed.
+        Ok(unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
     fn send_until(&self, message: &Tx, deadline: Option<Instant>) -> Result<(), ConnectionError> {
@@ -207,7 +215,8 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
             let last = if end == len { LAST } else { 0 };
             // The byte goes where the next part begins, and that is put back.
             let next = std::mem::replace(&mut buffer[end], first | last);
-            let sent = send_packet(fd, &buffer[start..=end], deadline);
+            let packet = &buffer[start..=end];
+            let sent = patiently(fd, PollFlags::POLLOUT, deadline, || send_now(fd, packet));
             buffer[end] = next;
             sent?;
             start = end;
@@ -234,100 +243,134 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
     fn fill(&self, deadline: Option<Instant>) -> Result<(), ConnectionError> {
         let fd = self.fd()?;
         let mut incoming = self.incoming.borrow_mut();
-        let Incoming { buffer, len, stage } = &mut *incoming;
-        while *stage != Stage::Whole {
-            // Never more room than one packet may need: what a peer sends is not announced, so
-            // nothing is allocated before it arrives.
-            if buffer.len() < *len + PART + 1 {
-                buffer.resize(*len + PART + 1, 0);
+        while incoming.stage != Stage::Whole {
+            incoming.take_packet(|room| {
+                patiently(fd, PollFlags::POLLIN, deadline, || recv_now(fd, room))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes what is here of the next message, without waiting and [`AT_ONCE`] packets at the most;
+    /// returns whether [`recv`](Connection::recv) would not wait now.
+    pub(crate) fn look(&self) -> Result<bool, ConnectionError> {
+        let fd = self.fd()?;
+        let mut incoming = self.incoming.borrow_mut();
+        for _ in 0..AT_ONCE {
+            if incoming.stage == Stage::Whole {
+                break;
             }
-            let room = &mut buffer[*len..*len + PART + 1];
-            let got = recv_packet(fd, room, deadline)?;
-            let Some(part) = got.checked_sub(1) else { return Err(ConnectionError::Closed) };
-            let flags = room[part];
-            if flags & !(FIRST | LAST) != 0 || (*stage == Stage::Nothing && flags & FIRST == 0) {
-                (*len, *stage) = (0, Stage::Nothing);
-                let why = format!("a packet ends with {flags:#04x}, which has no meaning there");
-                return Err(ConnectionError::Decode(DecodeError::Invalid(why)));
+            let nothing = Err(ConnectionError::Timeout);
+            match incoming.take_packet(|room| recv_now(fd, room).unwrap_or(nothing)) {
+                Ok(()) => {}
+                Err(ConnectionError::Closed) => return Ok(true),
+                Err(ConnectionError::Timeout) => return Ok(false),
+                Err(error) => return Err(error),
             }
-            if flags & FIRST != 0 && *len > 0 {
-                buffer.copy_within(*len..*len + part, 0);
-                *len = 0;
-            }
-            *len += part;
-            *stage = if flags & LAST != 0 { Stage::Whole } else { Stage::Parts };
-            if *len > MAX_MESSAGE {
-                let error = ConnectionError::TooLarge { len: *len, max: MAX_MESSAGE };
-                (*len, *stage) = (0, Stage::Nothing);
-                return Err(error);
-            }
+        }
+        Ok(incoming.stage == Stage::Whole)
+    }
+
+    /// Whether the next message is here already, received but not yet handed out.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.incoming.borrow().stage == Stage::Whole
+    }
+}
+
+impl Incoming {
+    /// Adds the packet that `receive` puts into the room it is given.
+    fn take_packet(
+        &mut self,
+        receive: impl FnOnce(&mut [u8]) -> Result<usize, ConnectionError>,
+    ) -> Result<(), ConnectionError> {
+        let Incoming { buffer, len, stage } = self;
+        // Never more room than one packet may need: what a peer sends is not announced, so
+        // nothing is allocated before it arrives.
+        if buffer.len() < *len + PART + 1 {
+            buffer.resize(*len + PART + 1, 0);
+        }
+        let room = &mut buffer[*len..*len + PART + 1];
+        let got = receive(room)?;
+        let Some(part) = got.checked_sub(1) else { return Err(ConnectionError::Closed) };
+        let flags = room[part];
+        if flags & !(FIRST | LAST) != 0 || (*stage == Stage::Nothing && flags & FIRST == 0) {
+            (*len, *stage) = (0, Stage::Nothing);
+            let why = format!("a packet ends with {flags:#04x}, which has no meaning there");
+            return Err(ConnectionError::Decode(DecodeError::Invalid(why)));
+        }
+        if flags & FIRST != 0 && *len > 0 {
+            buffer.copy_within(*len..*len + part, 0);
+            *len = 0;
+        }
+        *len += part;
+        *stage = if flags & LAST != 0 { Stage::Whole } else { Stage::Parts };
+        if *len > MAX_MESSAGE {
+            let error = ConnectionError::TooLarge { len: *len, max: MAX_MESSAGE };
+            (*len, *stage) = (0, Stage::Nothing);
+            return Err(error);
         }
         Ok(())
     }
 }
 
-fn send_packet(fd: RawFd, packet: &[u8], deadline: Option<Instant>) -> Result<(), ConnectionError> {
-    let call = |flags| send(fd, packet, MsgFlags::MSG_NOSIGNAL | flags);
-    match patiently(fd, PollFlags::POLLOUT, deadline, call)? {
-        Ok(_) => Ok(()),
-        Err(Errno::EPIPE | Errno::ECONNRESET) => Err(ConnectionError::Closed),
-        Err(errno) => Err(ConnectionError::System { call: "send", errno }),
+/// What a call came to; `None` where it would have waited.
+type Now<T> = Option<Result<T, ConnectionError>>;
+
+fn send_now(fd: BorrowedFd<'_>, packet: &[u8]) -> Now<()> {
+    match send(fd.as_raw_fd(), packet, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT) {
+        Ok(_) => Some(Ok(())),
+        Err(Errno::EAGAIN | Errno::EINTR) => None,
+        Err(Errno::EPIPE | Errno::ECONNRESET) => Some(Err(ConnectionError::Closed)),
+        Err(errno) => Some(Err(ConnectionError::System { call: "send", errno })),
     }
 }
 
 /// The length of the packet received into `room`; 0 at the end of file.
-fn recv_packet(
-    fd: RawFd,
-    room: &mut [u8],
-    deadline: Option<Instant>,
-) -> Result<usize, ConnectionError> {
-    let mut call = |flags| recv(fd, room, flags);
+fn recv_now(fd: BorrowedFd<'_>, room: &mut [u8]) -> Now<usize> {
     let mut ended = false;
     loop {
-        match patiently(fd, PollFlags::POLLIN, deadline, &mut call)? {
+        match recv(fd.as_raw_fd(), room, MsgFlags::MSG_DONTWAIT) {
             // The kernel looks for a packet first and for the end of file then. What comes between
             // the two looks, a last message and the end, shows as the end alone: look once more.
             Ok(0) if !ended => ended = true,
-            Ok(len) => return Ok(len),
+            Ok(len) => return Some(Ok(len)),
+            Err(Errno::EAGAIN | Errno::EINTR) => return None,
             // The peer is gone and left messages of ours unread. Said once; what it sent itself can
             // still be received, and after that the end of file.
             Err(Errno::ECONNRESET) => {}
-            Err(errno) => return Err(ConnectionError::System { call: "recv", errno }),
+            Err(errno) => return Some(Err(ConnectionError::System { call: "recv", errno })),
         }
     }
 }
 
 /// Makes a call that may find the socket not ready: looks a while, then sleeps in the kernel.
-fn patiently(
-    fd: RawFd,
+fn patiently<T>(
+    fd: BorrowedFd<'_>,
     ready: PollFlags,
     deadline: Option<Instant>,
-    mut call: impl FnMut(MsgFlags) -> nix::Result<usize>,
-) -> Result<nix::Result<usize>, ConnectionError> {
-    let mut look = || match call(MsgFlags::MSG_DONTWAIT) {
-        Err(Errno::EAGAIN | Errno::EINTR) => None,
-        result => Some(result),
-    };
-    if let Some(result) = wait::look_for(&mut look) {
-        return Ok(result);
+    mut call: impl FnMut() -> Now<T>,
+) -> Result<T, ConnectionError> {
+    if let Some(result) = wait::look_for(&mut call) {
+        return result;
     }
     loop {
-        let Some(time) = wait::remaining(deadline, Duration::from_secs(3600)) else {
+        let Some(time) = wait::remaining(deadline, LONGEST_SLEEP) else {
             return Err(ConnectionError::Timeout);
         };
-        // SAFETY: the descriptor is open: `End::fd` just gave it out, and the end it belongs to is
-        // borrowed by the caller.
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        // A millisecond more, since `poll` counts in whole ones.
-        let time =
-            PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(fd, ready)], time) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(ConnectionError::System { call: "poll", errno }),
+        sleep(&mut [PollFd::new(fd, ready)], time)?;
+        if let Some(result) = call() {
+            return result;
         }
-        if let Some(result) = look() {
-            return Ok(result);
-        }
+    }
+}
+
+/// Sleeps until one of `watched` is ready or `time` is over; it may return early.
+pub(crate) fn sleep(watched: &mut [PollFd<'_>], time: Duration) -> Result<(), ConnectionError> {
+    // `poll` counts in whole milliseconds: the next one, so that no wait ends too early.
+    let time = PollTimeout::try_from(time.as_nanos().div_ceil(1_000_000));
+    match poll(watched, time.unwrap_or(PollTimeout::MAX)) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(ConnectionError::System { call: "poll", errno }),
     }
 }
 
@@ -376,7 +419,7 @@ pub fn one_way<T: Message>() -> Result<(Receiver<T>, Sender<T>), ConnectionError
 /// The end of a [`one_way`] line that receives. What holds for a [`Connection`] holds for it.
 #[derive(Debug)]
 pub struct Receiver<T> {
-    connection: Connection<(), T>,
+    pub(crate) connection: Connection<(), T>,
 }
 
 impl<T: Message> Receiver<T> {
@@ -444,6 +487,8 @@ pub enum ConnectionError {
     Decode(DecodeError),
     /// This end stayed with the parent: it was not moved into this child's closure.
     NotHere,
+    /// [`wait`](crate::wait()) was given no ends.
+    NoneGiven,
     /// The system refused.
     System {
         /// The system call.
@@ -472,6 +517,9 @@ impl fmt::Display for ConnectionError {
                 "this end of the connection belongs to another process: a child holds only the \
                  ends that are moved into its closure",
             ),
+            ConnectionError::NoneGiven => {
+                f.write_str("a wait for no connections would never end: give it at least 1")
+            }
             ConnectionError::System { call, errno: errno @ (Errno::EMFILE | Errno::ENFILE) } => {
                 write!(f, "{call} failed: {errno}: close connections, or raise ulimit -n")
             }
@@ -550,7 +598,7 @@ mod tests {
     fn a_packet_that_makes_no_sense_is_an_error_that_says_so() {
         let (one, other) = Connection::<u64>::pair().unwrap();
         for packet in [&[0x37][..], &[1, 2, 3, LAST]] {
-            send(one.fd().unwrap(), packet, MsgFlags::empty()).unwrap();
+            send(one.fd().unwrap().as_raw_fd(), packet, MsgFlags::empty()).unwrap();
             let error = other.recv().unwrap_err().to_string();
             assert!(error.contains("a packet ends with"), "{error}");
         }

@@ -14,6 +14,11 @@ const SLOTS: usize = 1024;
 /// How many bytes a slot has where the type of the items sets no bound.
 const BYTES_EACH: usize = 1024;
 
+/// How many bytes a slot for a `T` has where the caller does not say.
+pub(crate) fn bytes_for<T: Message>() -> usize {
+    T::LENGTH.max().unwrap_or(BYTES_EACH).max(1)
+}
+
 /// First in, first out, between any number of producers and consumers in any number of processes.
 /// Python: `multiprocessing.Queue`.
 ///
@@ -74,7 +79,7 @@ impl<T: Message> Queue<T> {
     ///
     /// 0 slots, or more than the machine has memory for.
     pub fn with_capacity(slots: usize) -> Result<Self> {
-        Queue::with_slots(slots, T::LENGTH.max().unwrap_or(BYTES_EACH).max(1))
+        Queue::with_slots(slots, bytes_for::<T>())
     }
 
     /// A queue with room for `slots` items of up to `bytes_each` bytes. A `String` or `Vec<u8>`
