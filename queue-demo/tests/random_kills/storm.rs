@@ -29,7 +29,7 @@ const BURST: usize = 3;
 /// The most producers that there may be, and the most consumers.
 const PAIRS: usize = 4;
 
-/// What is put: who put it, the how manieth of its producer it is (from 1 on), and a checksum.
+/// What is put: who put it, its number there (from 1 on), and a checksum of both.
 #[derive(Clone, Copy)]
 pub struct Item {
     producer: u64,
