@@ -100,7 +100,7 @@ impl PlainRing {
                 match self.wait {
                     Wait::Yield => {
                         libc::pthread_mutex_unlock(mutex.get());
-                        give_way();
+                        give_way(0);
                         self.take_mutex();
                     }
                     Wait::Condition => {
@@ -123,7 +123,7 @@ impl PlainRing {
             if result != libc::EBUSY {
                 return self.mutex_taken(result);
             }
-            give_way();
+            give_way(0);
         }
     }
 
@@ -142,7 +142,7 @@ impl Channel for PlainRing {
     fn put(&self, items: &[Item]) -> Result<()> {
         for item in items {
             self.when_ready(|state| {
-                give_way();
+                give_way(state.tail as u64);
                 if state.tail - state.head == SLOTS {
                     return None;
                 }
@@ -156,7 +156,7 @@ impl Channel for PlainRing {
 
     fn get(&self, _: usize) -> Result<Vec<Item>> {
         Ok(self.when_ready(|state| {
-            give_way();
+            give_way(state.head as u64);
             if state.tail == state.head {
                 return state.closed.then(Vec::new);
             }
