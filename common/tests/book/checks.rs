@@ -134,58 +134,64 @@ impl Book {
             || program.starts_with(".ci/") && self.root.join(program).exists()
     }
 
-    /// Every page is in the summary; every link, heading and path that is named exists.
+    /// Every page is in the summary; every link, heading and path that is named exists; every picture
+    /// has an alternative text.
     pub fn links(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let page = |path: &str| self.pages.iter().find(|page| page.path == path);
-        let summary: Vec<_> =
-            page("docs/SUMMARY.md").into_iter().flat_map(|page| &page.links).collect();
         for page in &self.pages {
-            let name = page.path.strip_prefix("docs/").unwrap_or("SUMMARY.md");
-            if name != "SUMMARY.md" && !summary.iter().any(|(_, link)| link == name) {
-                problems.push(Problem::at(page, 0, "docs/SUMMARY.md lacks this page"));
+            let mut found = |place, text: &str| problems.push(Problem::at(page, place, text));
+            if !self.is_in_summary(page) {
+                found(0, "docs/SUMMARY.md lacks this page");
             }
-        }
-        for from in &self.pages {
-            let directory = Path::new(&from.path).parent().unwrap_or(Path::new(""));
-            for (place, link) in &from.links {
-                if link.contains("://") {
-                    continue;
+            for (place, link) in &page.links {
+                if let Some(problem) = self.broken(page, link) {
+                    found(*place, &format!("{link}: {problem}"));
                 }
-                let (file, heading) = link.split_once('#').unwrap_or((link, ""));
-                let path = directory.join(file);
-                let path =
-                    if file.is_empty() { from.path.clone() } else { path.display().to_string() };
-                let to = page(&path);
-                let problem = if to.is_none() && !self.root.join(&path).exists() {
-                    "there is no such file"
-                } else if !heading.is_empty()
-                    && !to.is_some_and(|to| to.ids.iter().any(|id| id == heading))
-                {
-                    "there is no such heading"
-                } else if file.starts_with("..") {
-                    "it leads out of the book: name the path instead"
-                } else {
-                    continue;
-                };
-                problems.push(Problem::at(from, *place, &format!("{link}: {problem}")));
             }
-            for (place, code) in &from.codes {
+            for (place, code) in &page.codes {
                 let top = code.split_once('/').map_or("", |(top, _)| top);
                 if TOP.contains(&top) && !code.contains(' ') && !self.root.join(code).exists() {
-                    problems.push(Problem::at(
-                        from,
-                        *place,
-                        &format!("{code}: there is no such path"),
-                    ));
+                    found(*place, &format!("{code}: there is no such path"));
                 }
             }
-            for (place, picture) in &from.silent {
-                let text = format!("{picture}: no alternative text");
-                problems.push(Problem::at(from, *place, &text));
+            for (place, picture) in &page.silent {
+                found(*place, &format!("{picture}: no alternative text"));
             }
         }
         problems
+    }
+
+    fn page(&self, path: &str) -> Option<&Page> {
+        self.pages.iter().find(|page| page.path == path)
+    }
+
+    fn is_in_summary(&self, page: &Page) -> bool {
+        // The README is no page of the book.
+        let Some(name) = page.path.strip_prefix("docs/") else { return true };
+        let summary = self.page("docs/SUMMARY.md");
+        name == "SUMMARY.md"
+            || summary.is_some_and(|summary| summary.links.iter().any(|(_, link)| link == name))
+    }
+
+    /// What is wrong with `link` on the page `from`. Nobody looks at links to other places.
+    fn broken(&self, from: &Page, link: &str) -> Option<&'static str> {
+        if link.contains("://") {
+            return None;
+        }
+        let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+        let directory = Path::new(&from.path).parent().unwrap_or(Path::new(""));
+        let path = if file.is_empty() { PathBuf::from(&from.path) } else { directory.join(file) };
+        let to = self.page(&path.to_string_lossy());
+        if to.is_none() && !self.root.join(&path).exists() {
+            Some("there is no such file")
+        } else if !heading.is_empty() && !to.is_some_and(|to| to.ids.iter().any(|id| id == heading))
+        {
+            Some("there is no such heading")
+        } else if file.starts_with("..") {
+            Some("it leads out of the book: name the path instead")
+        } else {
+            None
+        }
     }
 
     /// Writes listings and outputs anew; an error where something else is wrong.

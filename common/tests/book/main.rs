@@ -245,7 +245,7 @@ fn a_link_a_heading_or_a_path_that_is_not_there_is_found() -> Result {
 
 #[test]
 fn an_update_writes_listings_and_outputs_anew_and_nothing_else() -> Result {
-    let right = format!("# Page\n\n{OUTPUT}\nBetween.\n\n{LISTING}\nEnd.\n");
+    let right = format!("# Page\n\n{LISTING}\nBetween.\n\n{OUTPUT}\n{LISTING}\nEnd.\n");
     let wrong = right.replace("= 1;\n", "= 2;\nmore\n").replace("joined: gone\n", "");
     let (book, root) = small_book(&wrong, SOURCE)?;
     book.update()?;
