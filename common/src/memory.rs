@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{SysconfVar, ftruncate, sysconf};
 
 /// Zeroed memory, shared with all children forked while it is mapped.
@@ -23,13 +24,16 @@ pub struct Mapping {
 impl Mapping {
     /// Maps `bytes` bytes (rounded up to at least one), all zero, aligned to a page.
     ///
-    /// The memory is reserved at once: a machine that cannot give it says so here, and not by a
-    /// `SIGBUS` at some later write.
+    /// The memory is reserved at once: what the system refuses it refuses here, and not by a
+    /// `SIGBUS` at some later write. A machine, or a container, whose memory is used up refuses
+    /// nothing: it kills a process to get some, perhaps this one.
     ///
     /// # Errors
     ///
     /// More than half of the machine's memory (the limit that Linux gives `/dev/shm` too), or the
-    /// system refuses: no memory, no free descriptor, `RLIMIT_AS`.
+    /// system refuses: no free descriptor (`ulimit -n`), no address space (`ulimit -v`), a limit on
+    /// the size of files (`ulimit -f`), no memory where it promises none that it lacks
+    /// (`vm.overcommit_memory`).
     pub fn new(bytes: usize) -> Result<Mapping> {
         let bytes = bytes.max(1);
         let limit = half_of_memory()?;
@@ -39,6 +43,14 @@ impl Mapping {
                  ({limit} bytes): ask for fewer or smaller items"
             );
         }
+        // Left to the system, this one would not be an error but a deadly signal, SIGXFSZ.
+        let (file_limit, _) = getrlimit(Resource::RLIMIT_FSIZE).context("getrlimit")?;
+        if bytes as u64 > file_limit {
+            bail!(
+                "{bytes} bytes of shared memory, which counts as a file, are more than a file may \
+                 have here ({file_limit} bytes): raise ulimit -f"
+            );
+        }
         Mapping::reserve(bytes)
             .with_context(|| format!("the system gives no {bytes} bytes of shared memory"))
     }
@@ -46,13 +58,13 @@ impl Mapping {
     fn reserve(bytes: usize) -> Result<Mapping> {
         let length = bytes.try_into()?;
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-        let file = memfd_create("shared", flags).context("memfd_create")?;
+        let file = memfd_create("shared", flags).context("memfd_create (see ulimit -n)")?;
         ftruncate(&file, length).context("ftruncate")?;
         fallocate(&file, FallocateFlags::empty(), 0, length).context("fallocate")?;
         // A file that shrinks under a mapping would turn accesses into SIGBUS: nobody may resize.
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).context("F_ADD_SEALS")?;
-        let map = MmapOptions::new().len(bytes).map_raw(&file).context("mmap")?;
+        let map = MmapOptions::new().len(bytes).map_raw(&file).context("mmap (see ulimit -v)")?;
         Ok(Mapping { map })
     }
 
