@@ -5,6 +5,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{SysconfVar, ftruncate, sysconf};
 
 /// Zeroed memory, shared with all children forked while it is mapped.
@@ -24,13 +25,16 @@ pub struct Mapping {
 impl Mapping {
     /// Maps `bytes` bytes (rounded up to at least one), all zero, aligned to a page.
     ///
-    /// The memory is reserved at once: a machine that cannot give it says so here, and not by a
-    /// `SIGBUS` at some later write.
+    /// The memory is reserved at once: what the system refuses it refuses here, and not by a
+    /// `SIGBUS` at some later write. A machine, or a container, whose memory is used up refuses
+    /// nothing: it kills a process to get some, perhaps this one.
     ///
     /// # Errors
     ///
     /// More than half of the machine's memory (the limit that Linux gives `/dev/shm` too), or the
-    /// system refuses: no memory, no free descriptor, `RLIMIT_AS`.
+    /// system refuses: no free descriptor (`ulimit -n`), no address space (`ulimit -v`), a limit on
+    /// the size of files (`ulimit -f`), no memory where it promises none that it lacks
+    /// (`vm.overcommit_memory`).
     pub fn new(bytes: usize) -> Result<Mapping> {
         let bytes = bytes.max(1);
         refuse_absurd(bytes)?;
@@ -41,7 +45,7 @@ impl Mapping {
     fn reserve(bytes: usize) -> Result<Mapping> {
         let length = bytes.try_into()?;
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-        let file = memfd_create("shared", flags).context("memfd_create")?;
+        let file = memfd_create("shared", flags).context("memfd_create (see ulimit -n)")?;
         ftruncate(&file, length).context("ftruncate")?;
         while let Err(errno) = fallocate(&file, FallocateFlags::empty(), 0, length) {
             // Some kernels give up at any signal.
@@ -50,7 +54,7 @@ impl Mapping {
         // A file that shrinks under a mapping would turn accesses into SIGBUS: nobody may resize.
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).context("F_ADD_SEALS")?;
-        let map = MmapOptions::new().len(bytes).map_raw(&file).context("mmap")?;
+        let map = MmapOptions::new().len(bytes).map_raw(&file).context("mmap (see ulimit -v)")?;
         Ok(Mapping { map })
     }
 
@@ -61,8 +65,8 @@ impl Mapping {
     }
 }
 
-/// An error where `bytes` bytes are more than half of the machine's memory: to reserve that much
-/// could take from other programs what they need.
+/// An error where `bytes` bytes are more than half of the machine's memory, since to reserve that
+/// much could take from other programs what they need, or more than a file may have (`ulimit -f`).
 pub fn refuse_absurd(bytes: usize) -> Result<()> {
     let read = |name| sysconf(name).ok().flatten().context("sysconf cannot tell the memory size");
     let memory = read(SysconfVar::_PHYS_PAGES)?.saturating_mul(read(SysconfVar::PAGE_SIZE)?);
@@ -71,6 +75,14 @@ pub fn refuse_absurd(bytes: usize) -> Result<()> {
         bail!(
             "{bytes} bytes of shared memory are more than half of this machine's memory ({limit} \
              bytes): ask for fewer or smaller items"
+        );
+    }
+    // Left to the system, this one would not be an error but a deadly signal, SIGXFSZ.
+    let (file_limit, _) = getrlimit(Resource::RLIMIT_FSIZE).context("getrlimit")?;
+    if bytes as u64 > file_limit {
+        bail!(
+            "{bytes} bytes of shared memory, which counts as a file, are more than a file may have \
+             here ({file_limit} bytes): raise ulimit -f"
         );
     }
     Ok(())

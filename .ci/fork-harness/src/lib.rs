@@ -185,3 +185,15 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         std::thread::yield_now();
     }
 }
+
+/// How many descriptors this process has open, and how many pieces of memory it has mapped.
+pub fn holdings() -> std::io::Result<(usize, usize)> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?.lines().count();
+    // Less the one that reads the directory.
+    Ok((std::fs::read_dir("/proc/self/fd")?.count() - 1, maps))
+}
+
+/// Whether this process has no child, alive or to be reaped.
+pub fn childless() -> bool {
+    waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) == Err(Errno::ECHILD)
+}
