@@ -116,7 +116,10 @@ where
     io::stderr().flush().context("cannot flush stderr before a fork")?;
     let line = if ends::any() {
         Some(UnixStream::pair().with_context(|| {
-            format!("cannot spawn process '{name}': no descriptors left to tell it its connections")
+            format!(
+                "cannot spawn process '{name}': no descriptors to tell it its connections: close \
+                 some, or raise ulimit -n"
+            )
         })?)
     } else {
         None
