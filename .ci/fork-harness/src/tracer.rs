@@ -271,7 +271,8 @@ impl Victim {
     fn run_to(&mut self, address: u64, on_sleep: &mut impl FnMut()) -> Result<()> {
         const INT3: i64 = 0xcc;
         if self.next_instruction()? == address {
-            self.steps(1, on_sleep)?;
+            // Past it first, and past its sleep, should it be a system call that sleeps.
+            while self.step(on_sleep)? == Event::Asleep {}
         }
         // The aligned word with the instruction's first byte in it.
         let word = (address & !7) as ptrace::AddressType;
