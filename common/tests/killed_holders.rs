@@ -109,12 +109,15 @@ fn a_holder_killed_at_a_random_moment_leaves_no_torn_value_untold() -> Result<()
 }
 
 fn one_of_those_who_wait_is_told_and_mends_for_all() -> Result<()> {
+    const ROUNDS: u64 = 1_000;
     let mutex = Shared::new(Mutex::new([0; 128]))?;
-    let mended = Shared::new(AtomicU64::new(0))?;
-    let stop = Shared::new(AtomicBool::new(false))?;
+    let counts = Shared::new([const { AtomicU64::new(0) }; 4])?;
+    let [held, waiting, mended, done] = &*counts;
     let survivors = (0..2).map(|number| {
         spawn(format!("survivor {number}"), || {
-            while !stop.load(SeqCst) {
+            for round in 1..=ROUNDS {
+                eventually("the victim holds the lock", || held.load(SeqCst) == round);
+                waiting.fetch_add(1, SeqCst);
                 let guard = match mutex.lock() {
                     Err(LockError::Poisoned) => mutex.lock_poisoned()?,
                     other => other?,
@@ -123,22 +126,25 @@ fn one_of_those_who_wait_is_told_and_mends_for_all() -> Result<()> {
                     mend(&mutex, guard);
                     mended.fetch_add(1, SeqCst);
                 }
+                done.fetch_add(1, SeqCst);
             }
             Ok(())
         })
     });
     let survivors = survivors.collect::<Result<Vec<_>>>()?;
-    for victims in 1..=1_000 {
+    for round in 1..=ROUNDS {
         killed(spawn("victim", || {
             let _guard = mutex.lock()?;
+            held.store(round, SeqCst);
+            eventually("both survivors wait", || waiting.load(SeqCst) == 2 * round);
             die()
         })?)?;
-        eventually("one of those who wait mends", || mended.load(SeqCst) >= victims);
-        ensure!(mended.load(SeqCst) == victims, "mended twice");
+        eventually("both survivors had the lock", || done.load(SeqCst) == 2 * round);
+        let mended = mended.load(SeqCst);
+        ensure!(mended == round, "{mended} times mended after {round} deaths");
     }
-    stop.store(true, SeqCst);
     common::join_all(survivors)?;
-    println!("## 1000 holders killed while two processes waited, each mended by one of them");
+    println!("## {ROUNDS} holders killed with two processes waiting, each mended by one of them");
     Ok(())
 }
 
