@@ -495,7 +495,7 @@ fn without_descriptors_left_pair_and_spawn_say_so() -> Result<()> {
     assert!(matches!(error, ConnectionError::System { call: "socketpair", .. }));
     assert!(error.to_string().contains("ulimit -n"), "{error}");
     let refused = spawn("too many", || Ok(())).unwrap_err();
-    assert!(refused.to_string().contains("no descriptors left"), "{refused}");
+    assert!(refused.to_string().contains("no descriptors"), "{refused}");
 
     drop(pairs.pop());
     spawn("enough", || Ok(()))?.join()?;
