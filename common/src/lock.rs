@@ -165,6 +165,7 @@ impl RobustLock {
     }
 
     /// Takes the lock if it is free; `None` where someone else holds it. Never blocks.
+    #[inline]
     pub fn try_lock(&self) -> Result<Option<Held<'_>>, LockError> {
         if HELD.get() >= MOST_HELD {
             return Err(LockError::TooManyHeld);
@@ -190,6 +191,7 @@ impl RobustLock {
     ///
     /// [`Timeout`](LockError::Timeout) and [`AlreadyHeld`](LockError::AlreadyHeld); the poison of a
     /// dead holder is not an error here but [`Held::owner_died`].
+    #[inline]
     pub fn lock(&self, deadline: Option<Instant>) -> Result<Held<'_>, LockError> {
         self.give_way();
         if let Some(result) = wait::look_for(|| self.try_lock().transpose()) {
@@ -215,6 +217,7 @@ impl RobustLock {
 
     /// Steps back for half a millisecond if someone has waited for long; [`lock`](Self::lock) does
     /// so by itself.
+    #[inline]
     pub fn give_way(&self) {
         if self.waited_for.load(Relaxed) != 0 {
             self.waited_for.store(0, Relaxed);
@@ -276,12 +279,14 @@ impl Held<'_> {
     }
 
     /// Whether the lock is held by this process; not so in a child that came upon its parent's.
+    #[inline]
     pub fn is_ours(&self) -> bool {
         self.generation == generation()
     }
 }
 
 impl Drop for Held<'_> {
+    #[inline]
     fn drop(&mut self) {
         if !self.is_ours() {
             return;

@@ -45,6 +45,7 @@ pub fn current_name() -> String {
     name.clone().unwrap_or_else(|| "MainProcess".into())
 }
 
+#[inline]
 pub(crate) fn generation() -> u32 {
     GENERATION.load(Relaxed)
 }
