@@ -167,20 +167,39 @@ impl RobustLock {
     /// Takes the lock if it is free; `None` where someone else holds it. Never blocks.
     #[inline]
     pub fn try_lock(&self) -> Result<Option<Held<'_>>, LockError> {
+        match self.ask() {
+            0 => Ok(Some(self.held(false))),
+            answer => self.understand(answer),
+        }
+    }
+
+    /// The C library's answer to "may I have it?": 0 for yes, `EOWNERDEAD` for yes after a death.
+    #[inline]
+    fn ask(&self) -> libc::c_int {
         if HELD.get() >= MOST_HELD {
-            return Err(LockError::TooManyHeld);
+            return libc::ENOLCK;
         }
         // SAFETY: `self` is an initialised mutex, by `new` or by `place`.
-        let owner_died = match unsafe { libc::pthread_mutex_trylock(self.raw.get()) } {
-            0 => false,
-            libc::EOWNERDEAD => true,
-            libc::EBUSY => return Ok(None),
-            libc::EDEADLK => return Err(LockError::AlreadyHeld),
-            error => return Err(LockError::System(Errno::from_raw(error))),
-        };
+        unsafe { libc::pthread_mutex_trylock(self.raw.get()) }
+    }
+
+    /// For the holder, once.
+    #[inline]
+    fn held(&self, owner_died: bool) -> Held<'_> {
         HELD.set(HELD.get() + 1);
-        let generation = generation();
-        Ok(Some(Held { lock: self, owner_died, generation, stays_in_this_thread: PhantomData }))
+        let stamp = generation() * 2 + u32::from(owner_died);
+        Held { lock: self, stamp, stays_in_this_thread: PhantomData }
+    }
+
+    #[cold]
+    fn understand(&self, answer: libc::c_int) -> Result<Option<Held<'_>>, LockError> {
+        match answer {
+            libc::EOWNERDEAD => Ok(Some(self.held(true))),
+            libc::EBUSY => Ok(None),
+            libc::EDEADLK => Err(LockError::AlreadyHeld),
+            libc::ENOLCK => Err(LockError::TooManyHeld),
+            error => Err(LockError::System(Errno::from_raw(error))),
+        }
     }
 
     /// Takes the lock, waiting until `deadline` (`None`: for as long as it takes).
@@ -194,6 +213,21 @@ impl RobustLock {
     #[inline]
     pub fn lock(&self, deadline: Option<Instant>) -> Result<Held<'_>, LockError> {
         self.give_way();
+        match self.ask() {
+            0 => Ok(self.held(false)),
+            answer => self.lock_slowly(answer, deadline),
+        }
+    }
+
+    #[cold]
+    fn lock_slowly(
+        &self,
+        answer: libc::c_int,
+        deadline: Option<Instant>,
+    ) -> Result<Held<'_>, LockError> {
+        if let Some(held) = self.understand(answer)? {
+            return Ok(held);
+        }
         if let Some(result) = wait::look_for(|| self.try_lock().transpose()) {
             return result;
         }
@@ -267,21 +301,22 @@ fn check(result: libc::c_int) -> Result<(), LockError> {
 #[must_use = "the lock is released as soon as this is dropped"]
 pub struct Held<'a> {
     lock: &'a RobustLock,
-    owner_died: bool,
-    generation: u32,
+    /// The generation it belongs to, times 2, and 1 more where the previous holder died.
+    stamp: u32,
     stays_in_this_thread: PhantomData<*const ()>,
 }
 
 impl Held<'_> {
     /// Whether the previous holder died with the lock in its hands.
+    #[inline]
     pub fn owner_died(&self) -> bool {
-        self.owner_died
+        self.stamp % 2 == 1
     }
 
     /// Whether the lock is held by this process; not so in a child that came upon its parent's.
     #[inline]
     pub fn is_ours(&self) -> bool {
-        self.generation == generation()
+        self.stamp / 2 == generation()
     }
 }
 
@@ -295,7 +330,7 @@ impl Drop for Held<'_> {
         let raw = self.lock.raw.get();
         // SAFETY: this thread, of this process, locked the mutex and has not unlocked it since.
         unsafe {
-            if self.owner_died {
+            if self.owner_died() {
                 // Only now: should this process die before it is done mending, the next owner is
                 // told of a death again.
                 libc::pthread_mutex_consistent(raw);

@@ -86,6 +86,7 @@ impl<T: Pod> Mutex<T> {
     ///
     /// [`Poisoned`](LockError::Poisoned), [`AlreadyHeld`](LockError::AlreadyHeld),
     /// [`NotShared`](LockError::NotShared).
+    #[inline]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError> {
         self.lock_until(None)
     }
@@ -99,7 +100,8 @@ impl<T: Pod> Mutex<T> {
     /// As [`lock`](Mutex::lock), but never waits: [`LockError::WouldBlock`] where the lock is taken.
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, LockError> {
         let held = self.lock.try_lock()?.ok_or(LockError::WouldBlock)?;
-        self.check(&held).map(|()| self.guard(held))
+        self.check(&held)?;
+        Ok(self.guard(held))
     }
 
     /// As [`lock`](Mutex::lock), but hands over a poisoned value too, for mending.
@@ -138,12 +140,23 @@ impl<T: Pod> Mutex<T> {
         let _ = self.state.compare_exchange(POISONED, SOUND, Relaxed, Relaxed);
     }
 
+    #[inline(always)]
     fn lock_until(&self, deadline: Option<Instant>) -> Result<MutexGuard<'_, T>, LockError> {
         let held = self.lock.lock(deadline)?;
-        self.check(&held).map(|()| self.guard(held))
+        self.check(&held)?;
+        Ok(self.guard(held))
     }
 
+    #[inline]
     fn check(&self, held: &Held<'_>) -> Result<(), LockError> {
+        if !held.owner_died() && self.state.load(Relaxed) == SOUND {
+            return Ok(());
+        }
+        self.examine(held)
+    }
+
+    #[cold]
+    fn examine(&self, held: &Held<'_>) -> Result<(), LockError> {
         if held.owner_died() {
             // Before `held` declares the lock consistent, so that this news cannot get lost even
             // if this process dies right here.
@@ -156,6 +169,7 @@ impl<T: Pod> Mutex<T> {
         }
     }
 
+    #[inline]
     fn guard<'a>(&'a self, held: Held<'a>) -> MutexGuard<'a, T> {
         // SAFETY: the lock is held, so nobody writes the value; as plain data it is a valid `T`
         // whatever a killed holder left.
@@ -196,12 +210,14 @@ impl<T: Pod> MutexGuard<'_, T> {
 impl<T: Pod> Deref for MutexGuard<'_, T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.copy
     }
 }
 
 impl<T: Pod> DerefMut for MutexGuard<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         self.changed = true;
         &mut self.copy
@@ -209,6 +225,7 @@ impl<T: Pod> DerefMut for MutexGuard<'_, T> {
 }
 
 impl<T: Pod> Drop for MutexGuard<'_, T> {
+    #[inline(always)]
     fn drop(&mut self) {
         if !self.held.is_ours() {
             return;
