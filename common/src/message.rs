@@ -180,6 +180,7 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Writes into `room`.
+    #[inline]
     pub fn new(room: &'a mut [u8]) -> Writer<'a> {
         Writer { next: room.as_mut_ptr(), left: room.len(), room: PhantomData }
     }
@@ -190,6 +191,7 @@ impl<'a> Writer<'a> {
     ///
     /// They must be valid for writes for as long as the writer lives, and nobody else, in any
     /// process, may use them meanwhile.
+    #[inline]
     pub unsafe fn from_raw(start: *mut u8, len: usize) -> Writer<'a> {
         Writer { next: start, left: len, room: PhantomData }
     }
@@ -199,6 +201,7 @@ impl<'a> Writer<'a> {
     /// # Panics
     ///
     /// Where there is no room for them: `encoded_len` told fewer bytes than `encode` writes.
+    #[inline]
     pub fn write(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.left, "Message::encode wrote more than encoded_len told");
         // SAFETY: `next` has room for `left` bytes, which no one else uses; `bytes` is memory of
@@ -240,6 +243,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads from `bytes`.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { next: bytes.as_ptr(), left: bytes.len(), bytes: PhantomData }
     }
@@ -250,6 +254,7 @@ impl<'a> Reader<'a> {
     ///
     /// They must be valid for reads for as long as the reader lives, and nobody, in any process,
     /// may write to them meanwhile.
+    #[inline]
     pub unsafe fn from_raw(start: *const u8, len: usize) -> Reader<'a> {
         Reader { next: start, left: len, bytes: PhantomData }
     }
@@ -293,6 +298,7 @@ impl<'a> Reader<'a> {
         read_from(unsafe { Reader::from_raw(self.take(len), len) })
     }
 
+    #[inline]
     fn need(&self, needed: usize, what: &'static str) -> Result<(), DecodeError> {
         if needed <= self.left {
             Ok(())
@@ -302,6 +308,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Moves on by `len` bytes, at most `left`, and returns where they begin.
+    #[inline]
     fn take(&mut self, len: usize) -> *const u8 {
         let start = self.next;
         self.left -= len;
@@ -356,14 +363,17 @@ macro_rules! numbers {
         impl Message for $number {
             const LENGTH: Length = Length::Exactly(size_of::<$number>());
 
+            #[inline]
             fn encoded_len(&self) -> usize {
                 size_of::<$number>()
             }
 
+            #[inline]
             fn encode(&self, out: &mut Writer<'_>) {
                 out.write(&self.to_le_bytes());
             }
 
+            #[inline]
             fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 Ok(<$number>::from_le_bytes(input.array(stringify!($number))?))
             }

@@ -18,14 +18,19 @@
 //!
 //! Waiting is by flag and futex. Who is about to sleep raises the flag of its side, looks once
 //! more, and sleeps. Who has committed looks at the other side's flag, lowers it and wakes all
-//! sleepers there. A flag and not a count of sleepers, because a sleeper that is killed would never
-//! leave the count; all and not one, because the one might just have been killed; and never longer
-//! than [`NAP`] without looking again, because the waker itself may be killed between its commit
-//! and the wake.
+//! sleepers there. So that one of the two always sees the other, the flag is raised under the lock
+//! of those who commit: who holds it later finds the flag, and what was committed before is found by
+//! the sleeper. (A fence on either side would do too, and would cost each put and get as much as
+//! all the rest of it.)
+//!
+//! A flag and not a count of sleepers, because a sleeper that is killed would never leave the count;
+//! all and not one, because the one might just have been killed; and never longer than [`NAP`]
+//! without looking again, because the waker itself may be killed between its commit and the wake.
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -67,6 +72,21 @@ struct Side {
     /// The other side's position when this side last looked. Read and written under the lock. The
     /// other side has only moved on since, so an old one errs on the safe side.
     seen: AtomicU64,
+    /// This side's own position when it last had to wait. Read and written under the lock.
+    waited_at: AtomicU64,
+}
+
+impl Side {
+    /// Whether the two sides take turns: one item or none went through since this side last had to
+    /// wait, and so the next is near. For the holder of the lock who has to wait at `position`.
+    ///
+    /// If more went through, they stream, and it pays to let some gather before looking again:
+    /// otherwise each item costs both sides the trip of a cache line.
+    fn takes_turns(&self, position: u64) -> bool {
+        let last = self.waited_at.load(Relaxed);
+        self.waited_at.store(position, Relaxed);
+        position - last <= 1
+    }
 }
 
 #[derive(Default)]
@@ -168,9 +188,16 @@ impl<T: Message> Ring<T> {
     /// Waits until there is room for one item or more, puts as many of `items` as there is room
     /// for, with one commit, and returns how many. None of them may be too large.
     pub fn put(&self, items: &[T], patience: Patience) -> Result<usize, QueueError> {
-        let Header { producers: Apart(side), tail: Apart(tail), head: Apart(head), signs, .. } =
+        let Header { producers, consumers, tail: Apart(tail), head: Apart(head), signs } =
             self.header();
-        let mut waiting_since = None;
+        let side = &producers.0;
+        let mut waiting = Waiting {
+            lock: &side.lock,
+            others: &consumers.0.lock,
+            sign: &signs.0.room_wanted,
+            patience,
+            since: None,
+        };
         loop {
             let held = lock(&side.lock, patience)?;
             if self.is_closed() {
@@ -194,10 +221,10 @@ impl<T: Message> Ring<T> {
                 wake(&signs.0.items_wanted);
                 return Ok(count);
             }
+            let near = side.takes_turns(position);
             drop(held);
-            ask_if_long(&mut waiting_since, &side.lock);
             let changed = || head.load(Acquire) != seen || self.is_closed();
-            sleep_until(changed, &signs.0.room_wanted, patience, QueueError::Full)?;
+            waiting.until(changed, near, QueueError::Full)?;
         }
     }
 
@@ -209,9 +236,16 @@ impl<T: Message> Ring<T> {
         patience: Patience,
         mut sink: impl FnMut(T),
     ) -> Result<(), QueueError> {
-        let Header { consumers: Apart(side), tail: Apart(tail), head: Apart(head), signs, .. } =
+        let Header { producers, consumers, tail: Apart(tail), head: Apart(head), signs } =
             self.header();
-        let mut waiting_since = None;
+        let side = &consumers.0;
+        let mut waiting = Waiting {
+            lock: &side.lock,
+            others: &producers.0.lock,
+            sign: &signs.0.items_wanted,
+            patience,
+            since: None,
+        };
         loop {
             // In this order: nothing is put once the queue is closed, so what `tail` says after
             // that is all there will ever be.
@@ -226,13 +260,13 @@ impl<T: Message> Ring<T> {
             let count = ((seen - position) as usize).min(at_most);
             if count > 0 {
                 let mut commit = Commit { head, position };
-                let mut result = Ok(());
+                let mut undecodable = None;
                 for next in position..position + count as u64 {
                     commit.position = next + 1; // an item whose `decode` panics is taken too
                     match self.read(next, &held) {
                         Ok(item) => sink(item),
                         Err(error) if next == position => {
-                            result = Err(QueueError::Decode(error));
+                            undecodable = Some(error);
                             break;
                         }
                         Err(_) => {
@@ -244,15 +278,18 @@ impl<T: Message> Ring<T> {
                 drop(commit);
                 drop(held);
                 wake(&signs.0.room_wanted);
-                return result;
+                return match undecodable {
+                    None => Ok(()),
+                    Some(error) => Err(QueueError::Decode(error)),
+                };
             }
+            let near = side.takes_turns(position);
             drop(held);
             if closed {
                 return Err(QueueError::Closed);
             }
-            ask_if_long(&mut waiting_since, &side.lock);
             let changed = || tail.load(Acquire) != seen || self.is_closed();
-            sleep_until(changed, &signs.0.items_wanted, patience, QueueError::Empty)?;
+            waiting.until(changed, near, QueueError::Empty)?;
         }
     }
 
@@ -263,6 +300,9 @@ impl<T: Message> Ring<T> {
         let held = lock(&producers.0.lock, patience)?;
         signs.closed.store(1, Release);
         drop(held);
+        // A producer raises its flag under the consumers' lock. So here the order is ours to keep:
+        // `closed`, then the look at the flag, where it raises the flag and then looks at `closed`.
+        fence(SeqCst);
         wake(&signs.items_wanted);
         wake(&signs.room_wanted);
         Ok(())
@@ -324,21 +364,25 @@ impl<T> Drop for Ring<T> {
 }
 
 /// Takes a side's lock. That its last holder died is no news here: it left a whole state.
+#[inline(always)]
 fn lock(lock: &RobustLock, patience: Patience) -> Result<Held<'_>, QueueError> {
     let held = match patience {
         Patience::Until(deadline) => lock.lock(deadline),
-        Patience::None => {
-            lock.give_way();
-            match lock.try_lock().transpose() {
-                Some(result) => result,
-                None => lock.lock(wait::deadline_after(LOCK_PATIENCE)),
-            }
-        }
+        Patience::None => lock_soon(lock),
     };
     held.map_err(|error| match error {
         LockError::Timeout => QueueError::Timeout,
         error => QueueError::Lock(error),
     })
+}
+
+#[cold]
+fn lock_soon(lock: &RobustLock) -> Result<Held<'_>, LockError> {
+    lock.give_way();
+    match lock.try_lock()? {
+        Some(held) => Ok(held),
+        None => lock.lock(wait::deadline_after(LOCK_PATIENCE)),
+    }
 }
 
 /// Moves the consumers' position when it is dropped, in a panic too.
@@ -348,24 +392,15 @@ struct Commit<'a> {
 }
 
 impl Drop for Commit<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.head.store(self.position, Release); // the commit
     }
 }
 
-/// Where items or room came more than once and others were faster each time, lets the others step
-/// back: otherwise those who are awake always win against one who has to wake up first.
-fn ask_if_long(waiting_since: &mut Option<Instant>, lock: &RobustLock) {
-    if waiting_since.get_or_insert_with(Instant::now).elapsed() > LONG_WAIT {
-        lock.ask_for_way();
-    }
-}
-
 /// Wakes all who sleep by `sign`, if its flag is up.
+#[inline]
 fn wake(sign: &AtomicU32) {
-    // The commit before, then this look; the sleeper raises the flag, then looks for the commit.
-    // With a fence on both sides at least one of them sees the other.
-    fence(SeqCst);
     let raised = sign.load(Relaxed);
     if raised & FLAG != 0 {
         // Lowers the flag and counts on; where it fails, another waker has just done so.
@@ -374,24 +409,58 @@ fn wake(sign: &AtomicU32) {
     }
 }
 
-/// Waits until `changed`, looking first and sleeping by `sign` then.
-fn sleep_until(
-    changed: impl Fn() -> bool,
-    sign: &AtomicU32,
+/// One call's waiting.
+struct Waiting<'a> {
+    /// The lock of its own side.
+    lock: &'a RobustLock,
+    /// The lock of the other side, which it waits for.
+    others: &'a RobustLock,
+    /// By this its own side sleeps.
+    sign: &'a AtomicU32,
     patience: Patience,
-    unready: QueueError,
-) -> Result<(), QueueError> {
-    let Patience::Until(deadline) = patience else { return Err(unready) };
-    if wait::look_for(|| changed().then_some(())).is_some() {
-        return Ok(());
-    }
-    loop {
-        let raised = sign.fetch_or(FLAG, Relaxed) | FLAG;
-        fence(SeqCst);
-        if changed() {
+    /// When its first wait began.
+    since: Option<Instant>,
+}
+
+impl Waiting<'_> {
+    /// Waits until `changed`, looking first and sleeping then; a little longer awake where what it
+    /// waits for is `near`.
+    #[cold]
+    fn until(
+        &mut self,
+        changed: impl Fn() -> bool,
+        near: bool,
+        unready: QueueError,
+    ) -> Result<(), QueueError> {
+        let Patience::Until(deadline) = self.patience else { return Err(unready) };
+        if near && wait::spin(&changed) {
             return Ok(());
         }
-        let Some(nap) = wait::remaining(deadline, NAP) else { return Err(QueueError::Timeout) };
-        futex::wait(sign, raised, nap);
+        // Where items or room came more than once and others were faster each time, they are to
+        // step back: otherwise those who are awake always win against one who has to wake up first.
+        if self.since.get_or_insert_with(Instant::now).elapsed() > LONG_WAIT {
+            self.lock.ask_for_way();
+        }
+        if wait::look_for(|| changed().then_some(())).is_some() {
+            return Ok(());
+        }
+        loop {
+            let raised = match self.others.try_lock().map_err(QueueError::Lock)? {
+                // Under the lock of those who are to see the flag: whoever holds it after us finds
+                // the flag, and the commits of all who held it before us we find.
+                Some(_held) => Some(self.sign.fetch_or(FLAG, Relaxed) | FLAG),
+                // One of them is at it, or was stopped there.
+                None => None,
+            };
+            fence(SeqCst); // `close` holds one of the locks only
+            if changed() {
+                return Ok(());
+            }
+            let Some(nap) = wait::remaining(deadline, NAP) else { return Err(QueueError::Timeout) };
+            match raised {
+                Some(raised) => futex::wait(self.sign, raised, nap),
+                None => thread::sleep(nap.min(wait::LOOK_BEFORE_SLEEP)),
+            }
+        }
     }
 }

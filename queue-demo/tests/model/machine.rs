@@ -214,12 +214,16 @@ pub mod wait {
         look()
     }
 
+    pub fn spin(ready: impl Fn() -> bool) -> bool {
+        ready()
+    }
+
     /// There is always time left.
     pub fn remaining(_: Option<Instant>, nap: Duration) -> Option<Duration> {
         Some(nap)
     }
 
-    pub use common::wait::deadline_after;
+    pub use common::wait::{LOOK_BEFORE_SLEEP, deadline_after};
 }
 
 /// A cache line, as the ring aligns what it keeps apart.
