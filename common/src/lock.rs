@@ -45,6 +45,7 @@ thread_local! {
 }
 
 /// In a new child, which holds none of its parent's locks.
+#[inline]
 pub(crate) fn forget_held() {
     HELD.set(0);
 }

@@ -112,9 +112,8 @@ where
 {
     let name = name.into();
     refuse_threads().with_context(|| format!("cannot spawn process '{name}'"))?;
-    // What stands in a buffer now would be printed by both processes.
+    // What stands in a buffer now would be printed by both processes. (stderr has none.)
     io::stdout().flush().context("cannot flush stdout before a fork")?;
-    io::stderr().flush().context("cannot flush stderr before a fork")?;
     let line = if ends::any() {
         Some(UnixStream::pair().with_context(|| {
             format!(
@@ -201,20 +200,21 @@ where
     }
     GENERATION.fetch_add(1, Relaxed);
     lock::forget_held();
-    *NAME.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(name.clone());
-    let reporter = name.clone();
-    panic::set_hook(Box::new(move |info| report_panic(&reporter, info)));
+    // From here to `body` nothing is allocated: each page that a child writes to costs it a copy.
+    *NAME.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(name);
+    panic::set_hook(Box::new(report_panic)); // a function has no bytes to be boxed
 
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
-        let kept = line.map_or(Ok(Vec::new()), hear_kept_ends)?;
-        ends::keep_only(&kept);
+        if let Some(line) = line {
+            ends::keep_only(&hear_kept_ends(line)?);
+        }
         body()?;
         io::stdout().flush().context("cannot write to stdout")
     }));
     let code = match outcome {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
-            report(&name, &format!("Error: {error:?}"));
+            report(&format!("Error: {error:?}"));
             let _ = io::stdout().flush();
             FAILED
         }
@@ -250,17 +250,18 @@ fn hear_kept_ends(mut line: UnixStream) -> Result<Vec<u64>> {
     (0..count).map(|_| number()).collect()
 }
 
-fn report_panic(name: &str, info: &PanicHookInfo<'_>) {
+fn report_panic(info: &PanicHookInfo<'_>) {
     let mut text = info.to_string();
     let trace = backtrace::Backtrace::capture();
     if trace.status() == backtrace::BacktraceStatus::Captured {
         let _ = write!(text, "\n{trace}");
     }
-    report(name, &text);
+    report(&text);
 }
 
 /// Prints `text` on stderr in one write, each line led by the process's name.
-fn report(name: &str, text: &str) {
+fn report(text: &str) {
+    let name = current_name();
     let mut lines = String::new();
     for line in text.lines() {
         let _ = writeln!(lines, "{name}: {line}");
