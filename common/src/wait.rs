@@ -6,6 +6,7 @@
 //! processes, the one that will end the wait needs it. After that the caller sleeps in its own way,
 //! until [`remaining`] says that its time is over.
 
+use std::hint;
 use std::time::{Duration, Instant};
 
 use nix::sched::sched_yield;
@@ -20,6 +21,11 @@ const LOOKS: u32 = 600;
 /// does just now, and where a look costs next to nothing.
 pub fn spin(ready: impl Fn() -> bool) -> bool {
     (0..LOOKS).any(|_| ready())
+}
+
+/// Holds back for two or three microseconds, without giving the processor away.
+pub fn pause() {
+    (0..100).for_each(|_| hint::spin_loop());
 }
 
 /// Calls `look` until it returns something or [`LOOK_BEFORE_SLEEP`] has passed; at least once.

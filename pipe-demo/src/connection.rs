@@ -327,9 +327,13 @@ fn send_now(fd: BorrowedFd<'_>, packet: &[u8]) -> Now<()> {
 
 /// The length of the packet received into `room`; 0 at the end of file.
 fn recv_now(fd: BorrowedFd<'_>, room: &mut [u8]) -> Now<usize> {
+    received(|| recv(fd.as_raw_fd(), room, MsgFlags::MSG_DONTWAIT))
+}
+
+fn received(mut recv: impl FnMut() -> nix::Result<usize>) -> Now<usize> {
     let mut ended = false;
     loop {
-        match recv(fd.as_raw_fd(), room, MsgFlags::MSG_DONTWAIT) {
+        match recv() {
             // The kernel looks for a packet first and for the end of file then. What comes between
             // the two looks, a last message and the end, shows as the end alone: look once more.
             Ok(0) if !ended => ended = true,
@@ -535,6 +539,14 @@ mod tests {
     use super::*;
 
     const SOON: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn a_last_message_that_came_just_before_the_end_of_file_is_not_lost() {
+        let mut looks = [Ok(0), Ok(9)].into_iter();
+        assert_eq!(received(|| looks.next().unwrap()), Some(Ok(9)));
+        let mut looks = [Ok(0), Ok(0)].into_iter();
+        assert_eq!(received(|| looks.next().unwrap()), Some(Ok(0)));
+    }
 
     #[test]
     fn messages_of_every_size_arrive_whole_and_in_order() {

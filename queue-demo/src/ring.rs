@@ -423,8 +423,8 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Waits until `changed`, looking first and sleeping then; a little longer awake where what it
-    /// waits for is `near`.
+    /// Waits until `changed`, looking first and sleeping then: looking at once where what it waits
+    /// for is `near`, and else after a pause.
     #[cold]
     fn until(
         &mut self,
@@ -433,8 +433,10 @@ impl Waiting<'_> {
         unready: QueueError,
     ) -> Result<(), QueueError> {
         let Patience::Until(deadline) = self.patience else { return Err(unready) };
-        if near && wait::spin(&changed) {
-            return Ok(());
+        match near {
+            true if wait::spin(&changed) => return Ok(()),
+            true => {}
+            false => wait::pause(),
         }
         // Where items or room came more than once and others were faster each time, they are to
         // step back: otherwise those who are awake always win against one who has to wake up first.

@@ -218,6 +218,8 @@ pub mod wait {
         ready()
     }
 
+    pub fn pause() {}
+
     /// There is always time left.
     pub fn remaining(_: Option<Instant>, nap: Duration) -> Option<Duration> {
         Some(nap)
