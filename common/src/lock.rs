@@ -187,7 +187,7 @@ impl RobustLock {
     /// For the holder, once.
     #[inline]
     fn held(&self, owner_died: bool) -> Held<'_> {
-        HELD.set(HELD.get() + 1);
+        HELD.with(|held| held.set(held.get() + 1));
         let stamp = generation() * 2 + u32::from(owner_died);
         Held { lock: self, stamp, stays_in_this_thread: PhantomData }
     }
@@ -327,7 +327,7 @@ impl Drop for Held<'_> {
         if !self.is_ours() {
             return;
         }
-        HELD.set(HELD.get() - 1);
+        HELD.with(|held| held.set(held.get() - 1));
         let raw = self.lock.raw.get();
         // SAFETY: this thread, of this process, locked the mutex and has not unlocked it since.
         unsafe {

@@ -26,12 +26,13 @@ pub fn facts() -> Vec<(String, String)> {
     let kib: f64 = memory.trim_end_matches(" kB").parse().unwrap_or(0.0);
     let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
     let load = read("/proc/loadavg").split(' ').next().unwrap_or_default().to_string();
+    let kernel = read("/proc/sys/kernel/osrelease"); // then the builder's own suffix
     let facts = [
         ("Date", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
         ("Processor", processor),
         ("Cores", cores.to_string()),
         ("Memory", format!("{:.1} GiB", kib / (1 << 20) as f64)),
-        ("Kernel", read("/proc/sys/kernel/osrelease").trim().into()),
+        ("Kernel", kernel.trim().split('-').next().unwrap_or_default().into()),
         ("C library", said("getconf", &["GNU_LIBC_VERSION"])),
         ("Rust", said("rustc", &["--version"])),
         ("Load before the run", load),

@@ -30,7 +30,7 @@ use crate::report::Results;
 use crate::rows::Row;
 
 /// How often each contender of a row is measured.
-const REPETITIONS: usize = 7;
+const REPETITIONS: usize = 15;
 
 /// Where a run of everything leaves what the book shows.
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results");

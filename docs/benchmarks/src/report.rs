@@ -476,7 +476,9 @@ pub fn chapter(rows: &[Row], results: &Results, directory: &str) -> String {
          they deliver is counted and added up; a wrong sum fails the run. *Stolen* is the share of \
          processor time that the host of a virtual machine gave to others meanwhile; a sample with \
          more than 20 % is taken *again*, up to three times. Ratios are those of medians. On \
-         another machine the times differ; the ratios should not by much.\n\n\
+         another machine the times differ, and some ratios with them: the further apart its cores \
+         are, the more a word in shared memory costs beside a system call. What bounds our side \
+         stands in [internals](internals.md#what-bounds-the-speed).\n\n\
          {}\n",
         (results.seconds + 30) / 60,
         results.repetitions,
