@@ -195,6 +195,7 @@ impl<T: Message> Ring<T> {
             lock: &side.lock,
             others: &consumers.0.lock,
             sign: &signs.0.room_wanted,
+            gathers: false,
             patience,
             since: None,
         };
@@ -243,6 +244,7 @@ impl<T: Message> Ring<T> {
             lock: &side.lock,
             others: &producers.0.lock,
             sign: &signs.0.items_wanted,
+            gathers: true,
             patience,
             since: None,
         };
@@ -417,14 +419,17 @@ struct Waiting<'a> {
     others: &'a RobustLock,
     /// By this its own side sleeps.
     sign: &'a AtomicU32,
+    /// Whether to pause where items stream. A consumer does; a producer that finds no room rather
+    /// gives the processor away, to the consumer.
+    gathers: bool,
     patience: Patience,
     /// When its first wait began.
     since: Option<Instant>,
 }
 
 impl Waiting<'_> {
-    /// Waits until `changed`, looking first and sleeping then: looking at once where what it waits
-    /// for is `near`, and else after a pause.
+    /// Waits until `changed`, looking first and sleeping then; looking closely where what it waits
+    /// for is `near`.
     #[cold]
     fn until(
         &mut self,
@@ -433,10 +438,11 @@ impl Waiting<'_> {
         unready: QueueError,
     ) -> Result<(), QueueError> {
         let Patience::Until(deadline) = self.patience else { return Err(unready) };
-        match near {
-            true if wait::spin(&changed) => return Ok(()),
-            true => {}
-            false => wait::pause(),
+        if near && wait::spin(&changed) {
+            return Ok(());
+        }
+        if !near && self.gathers {
+            wait::pause();
         }
         // Where items or room came more than once and others were faster each time, they are to
         // step back: otherwise those who are awake always win against one who has to wake up first.
