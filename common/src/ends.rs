@@ -88,7 +88,7 @@ impl Drop for End {
 
 /// Whether this process holds any end at all.
 pub(crate) fn any() -> bool {
-    !register().is_empty()
+    NEXT.load(Relaxed) > 0 && !register().is_empty()
 }
 
 /// Runs `action` and returns the numbers of the ends that it dropped.

@@ -227,6 +227,7 @@ where
     exit_now(code)
 }
 
+#[inline(always)]
 fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` ends the process at once. `exit` would first run what the parent registered
     // with `atexit`, a second time.
