@@ -106,13 +106,13 @@ impl Book {
         }
         for page in &self.pages {
             for (place, command) in page.commands() {
-                let problem = if command.starts_with("cargo run ") {
+                let problem = if command.starts_with("cargo run -p ") {
                     run(command).err()
                 } else if self.gate_runs(command) {
                     None
                 } else {
                     Some(
-                        "nobody tries whether this works: neither is it `cargo run`, nor in .ci"
+                        "nobody tries whether this works: neither is it `cargo run -p`, nor in .ci"
                             .into(),
                     )
                 };

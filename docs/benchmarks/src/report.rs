@@ -510,6 +510,17 @@ mod tests {
     use super::*;
     use crate::rows::rows;
 
+    #[test]
+    fn the_chapter_and_its_plots_are_what_the_results_say() {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap();
+        let results = serde_json::from_str(&read("results/results.json")).unwrap();
+        let rows = rows();
+        assert_eq!(read("../measurements.md"), chapter(&rows, &results, "benchmarks/results/"));
+        for plot in plots(&rows, &results) {
+            assert_eq!(read(&format!("results/{}", plot.file)), plot.svg);
+        }
+    }
+
     /// Results in which ours takes `ours` and every other contender 1, in the row's unit.
     fn results(row: &Row, ours: f64) -> Results {
         let series = row.contenders.iter().enumerate().map(|(index, contender)| {
