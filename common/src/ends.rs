@@ -13,19 +13,22 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 use nix::sys::socket::{Shutdown, shutdown};
 
+use crate::deadlock;
 use crate::process::generation;
 
 /// The open ends of this process.
 static REGISTER: Mutex<BTreeMap<u64, OwnedFd>> = Mutex::new(BTreeMap::new());
 
-/// The number of the next end. It goes on counting in a child, so there an end made by the parent
-/// after the fork and one made by the child may have the same number; they never meet.
-static NEXT: AtomicU64 = AtomicU64::new(0);
+/// How many connections this process has made.
+static PAIRS: AtomicU32 = AtomicU32::new(0);
+
+/// Whether this process or its parent before the fork has ever made an end.
+static MADE: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// The ends dropped since [`dropped_by`] began, while it runs.
@@ -45,12 +48,23 @@ pub struct End {
 }
 
 impl End {
-    /// Takes over `fd`, a socket, which should be close-on-exec.
-    pub fn new(fd: OwnedFd) -> End {
-        let number = NEXT.fetch_add(1, Relaxed);
+    /// Takes over the two sockets of a connection, which should be close-on-exec.
+    pub fn pair(one: OwnedFd, other: OwnedFd) -> (End, End) {
+        // Two numbers that differ in the last bit: from one end's the other's can be told.
+        let number = deadlock::number(&PAIRS) << 1;
+        (End::new(number, one), End::new(number | 1, other))
+    }
+
+    fn new(number: u64, fd: OwnedFd) -> End {
+        MADE.store(true, Relaxed);
         let end = End { number, fd: fd.as_raw_fd(), seen: Cell::new(generation()) };
         register().insert(number, fd);
         end
+    }
+
+    /// A number that no other end has.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The descriptor; `None` in a child where this end was not moved to it, and so closed there.
@@ -88,7 +102,12 @@ impl Drop for End {
 
 /// Whether this process holds any end at all.
 pub(crate) fn any() -> bool {
-    NEXT.load(Relaxed) > 0 && !register().is_empty()
+    MADE.load(Relaxed) && !register().is_empty()
+}
+
+/// The numbers of up to `at_most` of the ends that this process holds.
+pub(crate) fn held(at_most: usize) -> Vec<u64> {
+    register().keys().copied().take(at_most).collect()
 }
 
 /// Runs `action` and returns the numbers of the ends that it dropped.
@@ -127,7 +146,7 @@ mod tests {
     #[test]
     fn dropping_an_end_closes_it_and_is_written_down() {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let end = End::new(theirs.into());
+        let end = End::new(1, theirs.into());
         let number = end.number;
         assert!(end.fd().is_some() && any());
         assert_eq!(dropped_by(|| drop(end)), [number]);

@@ -7,7 +7,7 @@
 //! * [`Message`]: how a value becomes bytes and comes back.
 //! * [`arguments`]: the command line of the three article programs.
 //!
-//! The modules [`lock`], [`memory`], [`wait`] and [`ends`] are the pieces from which the section
+//! The modules [`lock`], [`memory`], [`wait`], [`ends`] and [`deadlock`] are the pieces from which the section
 //! crates build `Value`, `Array`, `Connection` and `Queue`.
 //!
 //! Trust model: a process and its own forked children. They may die at any instruction, but they
@@ -21,6 +21,7 @@ compile_error!(
 
 pub mod arguments;
 mod counting;
+pub mod deadlock;
 pub mod ends;
 pub mod lock;
 pub mod memory;

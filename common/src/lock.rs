@@ -19,12 +19,14 @@ use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::panic::Location;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use crate::deadlock::{self, Deadlock, Waiting, What};
 use crate::process::generation;
 use crate::wait;
 
@@ -38,6 +40,9 @@ const STEP_BACK: Duration = Duration::from_micros(500);
 /// How many locks a thread may hold at once. The kernel, when it frees the locks of a dead thread,
 /// stops after 2,048 (`ROBUST_LIST_LIMIT`), and the others would stay locked for ever.
 const MOST_HELD: u32 = 2_000;
+
+/// How many locks this process has made.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
     /// How many locks this thread holds.
@@ -62,6 +67,8 @@ pub enum LockError {
     WouldBlock,
     /// This very thread holds the lock already; waiting for it would never end.
     AlreadyHeld,
+    /// Every process waits, this one for the lock: none can go on.
+    Deadlock,
     /// This thread holds 2,000 locks; the kernel would not free more of them should it die.
     TooManyHeld,
     /// The lock does not lie in shared memory, so it could not lock anyone out.
@@ -87,6 +94,7 @@ impl fmt::Display for LockError {
             LockError::AlreadyHeld => f.write_str(
                 "lock already held by this process: drop the guard before locking again",
             ),
+            LockError::Deadlock => Deadlock.fmt(f),
             LockError::TooManyHeld => write!(
                 f,
                 "this thread holds {MOST_HELD} locks, the most that the kernel would free if it \
@@ -109,6 +117,8 @@ pub struct RobustLock {
     raw: UnsafeCell<libc::pthread_mutex_t>,
     /// 1 where someone has waited for long.
     waited_for: AtomicU32,
+    /// What a report of a deadlock calls it; 0 until it is placed.
+    number: u64,
 }
 
 // SAFETY: the C library's mutex is made to be used from several threads and processes at once.
@@ -124,6 +134,7 @@ impl RobustLock {
         RobustLock {
             raw: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER),
             waited_for: AtomicU32::new(0),
+            number: 0,
         }
     }
 
@@ -161,6 +172,7 @@ impl RobustLock {
                         ))
                     });
             libc::pthread_mutexattr_destroy(attributes);
+            (*this).number = deadlock::number(&MADE);
             placed
         }
     }
@@ -209,9 +221,10 @@ impl RobustLock {
     ///
     /// # Errors
     ///
-    /// [`Timeout`](LockError::Timeout) and [`AlreadyHeld`](LockError::AlreadyHeld); the poison of a
-    /// dead holder is not an error here but [`Held::owner_died`].
+    /// [`Timeout`](LockError::Timeout), [`AlreadyHeld`](LockError::AlreadyHeld) and
+    /// [`Deadlock`](LockError::Deadlock); the poison of a dead holder is not an error here but [`Held::owner_died`].
     #[inline]
+    #[track_caller]
     pub fn lock(&self, deadline: Option<Instant>) -> Result<Held<'_>, LockError> {
         self.give_way();
         match self.ask() {
@@ -221,6 +234,7 @@ impl RobustLock {
     }
 
     #[cold]
+    #[track_caller]
     fn lock_slowly(
         &self,
         answer: libc::c_int,
@@ -232,13 +246,18 @@ impl RobustLock {
         if let Some(result) = wait::look_for(|| self.try_lock().transpose()) {
             return result;
         }
+        let waiting =
+            Waiting::begin(What::Lock(self.number), deadline.is_some(), Location::caller());
         let mut nap = wait::LOOK_BEFORE_SLEEP;
         let mut long = false;
         loop {
+            waiting.held_by(self.holder());
             let Some(time) = wait::remaining(deadline, nap) else { return Err(LockError::Timeout) };
             thread::sleep(time);
-            if let Some(held) = self.try_lock()? {
-                return Ok(held);
+            match waiting.look(|| self.try_lock().transpose()) {
+                Ok(Some(result)) => return result,
+                Ok(None) => {}
+                Err(Deadlock) => return Err(LockError::Deadlock),
             }
             long |= nap == LONGEST_NAP;
             if long {
@@ -248,6 +267,14 @@ impl RobustLock {
                 nap = LONGEST_NAP.min(nap * 2);
             }
         }
+    }
+
+    /// The thread that holds the lock now, as far as can be told: 0 where it is free.
+    fn holder(&self) -> u32 {
+        // SAFETY: the C library's mutex begins with the futex word, which it uses as an atomic. The
+        // kernel fixes what a robust one holds there: the thread's id, and two bits above it.
+        let word = unsafe { &*self.raw.get().cast::<AtomicU32>() };
+        word.load(Relaxed) & libc::FUTEX_TID_MASK
     }
 
     /// Steps back for half a millisecond if someone has waited for long; [`lock`](Self::lock) does

@@ -87,6 +87,7 @@ impl<T: Pod> Mutex<T> {
     /// [`Poisoned`](LockError::Poisoned), [`AlreadyHeld`](LockError::AlreadyHeld),
     /// [`NotShared`](LockError::NotShared).
     #[inline]
+    #[track_caller]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError> {
         self.lock_until(None)
     }
@@ -108,6 +109,7 @@ impl<T: Pod> Mutex<T> {
     ///
     /// Call [`clear_poison`](Mutex::clear_poison) while you hold the guard: then nobody can meet
     /// the value unmended.
+    #[track_caller]
     pub fn lock_poisoned(&self) -> Result<MutexGuard<'_, T>, LockError> {
         self.lock_poisoned_until(None)
     }
@@ -117,6 +119,7 @@ impl<T: Pod> Mutex<T> {
         self.lock_poisoned_until(deadline_after(limit))
     }
 
+    #[track_caller]
     fn lock_poisoned_until(
         &self,
         deadline: Option<Instant>,
@@ -141,6 +144,7 @@ impl<T: Pod> Mutex<T> {
     }
 
     #[inline(always)]
+    #[track_caller]
     fn lock_until(&self, deadline: Option<Instant>) -> Result<MutexGuard<'_, T>, LockError> {
         let held = self.lock.lock(deadline)?;
         self.check(&held)?;

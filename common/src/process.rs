@@ -4,10 +4,11 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::panic::{self, AssertUnwindSafe, Location, PanicHookInfo};
 use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -16,17 +17,22 @@ use std::{backtrace, fs, thread};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{self, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
+use crate::deadlock::{self, Birth, Waiting, What};
 use crate::{ends, lock, wait};
 
 /// How a child ends whose closure returned an error.
 const FAILED: i32 = 1;
 /// The longest sleep between two looks at a child that is waited for with a limit.
 const LONGEST_NAP: Duration = Duration::from_millis(5);
+
+/// How long, in milliseconds, one who joins sleeps before it looks again whether that can end.
+const LOOK_AGAIN: u8 = 100;
 
 /// How a child ends whose closure panicked: the code that Rust's own runtime uses.
 const PANICKED: i32 = 101;
@@ -125,6 +131,7 @@ where
         None
     };
     let parent = getpid();
+    let birth = Birth::of(&name);
 
     // SAFETY: this process has one thread, so no lock (of the allocator, of stdout, of anyone) is
     // held by a thread that the child lacks, and all Rust code may run there. The child never
@@ -136,10 +143,14 @@ where
                  (ulimit -u) or too little memory"
             )
         }),
-        Ok(ForkResult::Child) => run_child(name, body, parent, line.map(|(_, child)| child)),
+        Ok(ForkResult::Child) => {
+            birth.in_child();
+            run_child(name, body, parent, line.map(|(_, child)| child))
+        }
         Ok(ForkResult::Parent { child }) => {
+            let row = birth.in_parent(child.as_raw() as u32);
             // From here on an error or a panic drops `process`, which kills the child.
-            let process = Process { name, pid: child, parent, status: None, lost: false };
+            let process = Process { name, pid: child, parent, row, status: None, lost: false };
             // The child has its own copy of `body`. What it holds belongs to the child now.
             let moved = ends::dropped_by(|| drop(body));
             if let Some((mut line, child_end)) = line {
@@ -283,6 +294,8 @@ pub struct Process {
     name: String,
     pid: Pid,
     parent: Pid,
+    /// What the board of [`deadlock`](crate::deadlock) calls it.
+    row: u32,
     status: Option<ExitStatus>,
     /// Somebody else reaped it, so that its pid may be another's by now.
     lost: bool,
@@ -310,7 +323,8 @@ impl Process {
     /// # Errors
     ///
     /// It did not exit with 0; the error names it and says how it ended (`exited with 1`, `killed
-    /// by SIGKILL`).
+    /// by SIGKILL`). Or what [`wait`](Process::wait) says.
+    #[track_caller]
     pub fn join(mut self) -> Result<()> {
         let status = self.wait()?;
         if status.success() { Ok(()) } else { bail!("{} {}", self.title(), cause(status)) }
@@ -321,9 +335,39 @@ impl Process {
     /// # Errors
     ///
     /// This process did not fork it, or somebody else reaped it (a `waitpid(-1)`, or `SIGCHLD`
-    /// ignored).
+    /// ignored). Or [`Deadlock`](crate::deadlock::Deadlock): every process waits, and none can go
+    /// on.
+    #[track_caller]
     pub fn wait(&mut self) -> Result<ExitStatus> {
         self.check_ours()?;
+        if let Some(status) = self.reap(libc::WNOHANG)? {
+            return Ok(status);
+        }
+        let Some(end) = self.end_to_poll() else { return self.wait_blocking() };
+        let waiting = Waiting::begin(What::Join(self.pid()), false, Location::caller());
+        loop {
+            // It wakes us at the child's end. Or at a signal, or not at all: we look, and see.
+            let _ = poll(&mut [PollFd::new(end.as_fd(), PollFlags::POLLIN)], LOOK_AGAIN);
+            match waiting.look(|| self.reap(libc::WNOHANG).transpose()) {
+                Ok(Some(status)) => return status,
+                Ok(None) => {}
+                Err(deadlock) => {
+                    return Err(deadlock).with_context(|| format!("cannot join {}", self.title()));
+                }
+            }
+        }
+    }
+
+    /// A descriptor that becomes readable when the child ends; `None` where there is none to have.
+    fn end_to_poll(&self) -> Option<OwnedFd> {
+        // SAFETY: the call takes two numbers.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid.as_raw(), 0) };
+        let fd = i32::try_from(fd).ok().filter(|&fd| fd >= 0)?;
+        // SAFETY: the system has just opened it for us.
+        Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    fn wait_blocking(&mut self) -> Result<ExitStatus> {
         loop {
             if let Some(status) = self.reap(0)? {
                 return Ok(status);
@@ -405,6 +449,9 @@ impl Process {
                 -1 => {
                     let errno = Errno::last();
                     self.lost = errno == Errno::ECHILD;
+                    if self.lost {
+                        deadlock::reaped(self.row);
+                    }
                     return Err(errno).with_context(|| {
                         format!(
                             "the exit status of {} is gone: SIGCHLD is ignored, or someone else \
@@ -413,7 +460,10 @@ impl Process {
                         )
                     });
                 }
-                _ => self.status = Some(ExitStatus::from_raw(status)),
+                _ => {
+                    self.status = Some(ExitStatus::from_raw(status));
+                    deadlock::reaped(self.row);
+                }
             }
         }
         Ok(self.status)
@@ -424,7 +474,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         if self.status.is_none() && !self.lost && self.is_ours() {
             let _ = self.kill();
-            let _ = self.wait();
+            let _ = self.wait_blocking();
         }
     }
 }
@@ -434,6 +484,7 @@ impl Drop for Process {
 /// # Errors
 ///
 /// One error for all: it names each failed process, its pid, and how it ended.
+#[track_caller]
 pub fn join_all(processes: impl IntoIterator<Item = Process>) -> Result<()> {
     let mut count = 0;
     let mut failures = Vec::new();

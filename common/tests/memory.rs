@@ -248,7 +248,7 @@ fn no_descriptor_survives_an_exec() -> Result<()> {
     };
     let before = descriptors()?;
     let (one, other) = UnixStream::pair()?;
-    let ends = (End::new(one.into()), End::new(other.into()));
+    let ends = End::pair(one.into(), other.into());
     let _shared = Shared::new(AtomicU64::new(0))?;
     assert_eq!(descriptors()?, before);
     spawn("child", move || {
@@ -260,7 +260,8 @@ fn no_descriptor_survives_an_exec() -> Result<()> {
 }
 
 fn where_no_descriptor_is_left_the_error_says_so() -> Result<()> {
-    let end = End::new(UnixStream::pair()?.0.into());
+    let (one, other) = UnixStream::pair()?;
+    let end = End::pair(one.into(), other.into());
     let mut child = spawn("child", || run_until_killed())?;
     forbid_descriptors()?;
     let error = Shared::new(AtomicU64::new(0)).unwrap_err().to_string();

@@ -222,7 +222,8 @@ fn a_refused_fork_is_an_error_and_those_started_are_killed_and_reaped() -> Resul
 
 fn a_thousand_spawns_leave_no_descriptor_and_no_mapping() -> Result<()> {
     // With an open end there is more to do in a spawn.
-    let _end = End::new(UnixStream::pair()?.0.into());
+    let (one, other) = UnixStream::pair()?;
+    let _ends = End::pair(one.into(), other.into());
     let shared = Shared::new(AtomicU32::new(0))?;
     let spawn_one = || {
         let add = || {

@@ -11,8 +11,10 @@ use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
+use common::deadlock::{Deadlock, Waiting, What};
 use common::ends::End;
 use common::message::{self, DecodeError, Message, Writer};
 use common::wait;
@@ -30,8 +32,8 @@ const AT_ONCE: usize = 8;
 /// What a connection keeps for its next message, in bytes; a larger buffer is given back.
 const KEEP: usize = 4 << 20;
 
-/// How long to sleep at a time where no deadline comes earlier.
-pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+/// How long to sleep at a time: who waits looks now and then whether the wait can end at all.
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
 /// The bits of a packet's last byte.
 const FIRST: u8 = 1;
@@ -111,7 +113,8 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
         let kind = SockType::SeqPacket;
         let (one, other) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|errno| ConnectionError::System { call: "socketpair", errno })?;
-        Ok((Connection::new(End::new(one)), Connection::new(End::new(other))))
+        let (one, other) = End::pair(one, other);
+        Ok((Connection::new(one), Connection::new(other)))
     }
 
     fn new(end: End) -> Self {
@@ -130,6 +133,7 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
     ///
     /// [`Closed`](ConnectionError::Closed) where the other end was closed or its process died;
     /// [`TooLarge`](ConnectionError::TooLarge).
+    #[track_caller]
     pub fn send(&self, message: Tx) -> Result<(), ConnectionError> {
         self.send_until(&message, None)
     }
@@ -147,6 +151,7 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
     ///
     /// [`Closed`](ConnectionError::Closed) where the other end was closed or its process died, and
     /// all that it sent whole has been received: Python's `EOFError`.
+    #[track_caller]
     pub fn recv(&self) -> Result<Rx, ConnectionError> {
         self.recv_until(None)
     }
@@ -182,6 +187,7 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
         Ok(unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
+    #[track_caller]
     fn send_until(&self, message: &Tx, deadline: Option<Instant>) -> Result<(), ConnectionError> {
         let len = message.encoded_len();
         if len > MAX_MESSAGE {
@@ -201,6 +207,7 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
     }
 
     /// Sends the first `len` bytes of `buffer`, which has at least one more.
+    #[track_caller]
     fn send_parts(
         &self,
         buffer: &mut [u8],
@@ -208,6 +215,7 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
         deadline: Option<Instant>,
     ) -> Result<(), ConnectionError> {
         let fd = self.fd()?;
+        let wish = (What::Send(self.end.number()), Location::caller());
         let mut start = 0;
         loop {
             let end = len.min(start + PART);
@@ -216,7 +224,7 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
             // The byte goes where the next part begins, and that is put back.
             let next = std::mem::replace(&mut buffer[end], first | last);
             let packet = &buffer[start..=end];
-            let sent = patiently(fd, PollFlags::POLLOUT, deadline, || send_now(fd, packet));
+            let sent = patiently(fd, PollFlags::POLLOUT, deadline, &wish, || send_now(fd, packet));
             buffer[end] = next;
             sent?;
             start = end;
@@ -226,6 +234,7 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
         }
     }
 
+    #[track_caller]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<Rx, ConnectionError> {
         self.fill(deadline)?;
         // Taken out, not borrowed: `decode` is the caller's code.
@@ -240,12 +249,14 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
     }
 
     /// Receives packets until the message in `incoming` is whole.
+    #[track_caller]
     fn fill(&self, deadline: Option<Instant>) -> Result<(), ConnectionError> {
         let fd = self.fd()?;
         let mut incoming = self.incoming.borrow_mut();
+        let wish = (What::Receive(self.end.number()), Location::caller());
         while incoming.stage != Stage::Whole {
             incoming.take_packet(|room| {
-                patiently(fd, PollFlags::POLLIN, deadline, || recv_now(fd, room))
+                patiently(fd, PollFlags::POLLIN, deadline, &wish, || recv_now(fd, room))
             })?;
         }
         Ok(())
@@ -272,6 +283,10 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
     }
 
     /// Whether the next message is here already, received but not yet handed out.
+    pub(crate) fn number(&self) -> u64 {
+        self.end.number()
+    }
+
     pub(crate) fn is_whole(&self) -> bool {
         self.incoming.borrow().stage == Stage::Whole
     }
@@ -352,18 +367,22 @@ fn patiently<T>(
     fd: BorrowedFd<'_>,
     ready: PollFlags,
     deadline: Option<Instant>,
+    (what, place): &(What, &Location<'_>),
     mut call: impl FnMut() -> Now<T>,
 ) -> Result<T, ConnectionError> {
     if let Some(result) = wait::look_for(&mut call) {
         return result;
     }
+    let waiting = Waiting::begin(*what, deadline.is_some(), place);
     loop {
         let Some(time) = wait::remaining(deadline, LONGEST_SLEEP) else {
             return Err(ConnectionError::Timeout);
         };
         sleep(&mut [PollFd::new(fd, ready)], time)?;
-        if let Some(result) = call() {
-            return result;
+        match waiting.look(&mut call) {
+            Ok(Some(result)) => return result,
+            Ok(None) => {}
+            Err(Deadlock) => return Err(ConnectionError::Deadlock),
         }
     }
 }
@@ -393,6 +412,7 @@ pub struct Iter<'a, Tx, Rx> {
 impl<Tx: Message, Rx: Message> Iterator for Iter<'_, Tx, Rx> {
     type Item = Result<Rx, ConnectionError>;
 
+    #[track_caller]
     fn next(&mut self) -> Option<Self::Item> {
         match self.connection.recv() {
             Err(ConnectionError::Closed) => None,
@@ -428,6 +448,7 @@ pub struct Receiver<T> {
 
 impl<T: Message> Receiver<T> {
     /// Receives the next message; see [`Connection::recv`].
+    #[track_caller]
     pub fn recv(&self) -> Result<T, ConnectionError> {
         self.connection.recv()
     }
@@ -459,6 +480,7 @@ pub struct Sender<T> {
 
 impl<T: Message> Sender<T> {
     /// Sends `message`; see [`Connection::send`].
+    #[track_caller]
     pub fn send(&self, message: T) -> Result<(), ConnectionError> {
         self.connection.send(message)
     }
@@ -480,6 +502,9 @@ pub enum ConnectionError {
     Closed,
     /// The time given to a `_timeout` call ran out.
     Timeout,
+    /// Every process waits, this one at the connection, and none can go on; see
+    /// [`common::deadlock`].
+    Deadlock,
     /// The message is longer than any connection carries.
     TooLarge {
         /// Its length in bytes.
@@ -511,6 +536,7 @@ impl fmt::Display for ConnectionError {
             ConnectionError::Timeout => f.write_str(
                 "time ran out on the connection: the other end did not receive or send in time",
             ),
+            ConnectionError::Deadlock => Deadlock.fmt(f),
             ConnectionError::TooLarge { len, max } => write!(
                 f,
                 "a connection carries messages of up to {max} bytes, this one has {len}: send it \

@@ -1,9 +1,11 @@
 //! Waiting for whichever of many connections has something to receive first.
 
 use std::os::fd::BorrowedFd;
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use common::Message;
+use common::deadlock::{Deadlock, Waiting, What};
 use common::wait::{deadline_after, look_for, remaining};
 use nix::poll::{PollFd, PollFlags};
 
@@ -19,6 +21,7 @@ mod sealed {
         fn fd(&self) -> Result<BorrowedFd<'_>, ConnectionError>;
         fn look(&self) -> Result<bool, ConnectionError>;
         fn is_whole(&self) -> bool;
+        fn number(&self) -> u64;
     }
 }
 use sealed::Look;
@@ -33,6 +36,9 @@ impl<Tx: Message, Rx: Message> Look for Connection<Tx, Rx> {
     fn is_whole(&self) -> bool {
         self.is_whole()
     }
+    fn number(&self) -> u64 {
+        self.number()
+    }
 }
 
 impl<T: Message> Look for Receiver<T> {
@@ -44,6 +50,9 @@ impl<T: Message> Look for Receiver<T> {
     }
     fn is_whole(&self) -> bool {
         self.connection.is_whole()
+    }
+    fn number(&self) -> u64 {
+        self.connection.number()
     }
 }
 
@@ -93,6 +102,7 @@ impl<T: Message> Waitable for Receiver<T> {}
 /// # Ok(())
 /// # }
 /// ```
+#[track_caller]
 pub fn wait<'a, W>(ends: impl IntoIterator<Item = &'a W>) -> Result<Vec<usize>, ConnectionError>
 where
     W: Waitable + ?Sized + 'a,
@@ -112,6 +122,7 @@ where
     wait_until(ends, deadline_after(limit))
 }
 
+#[track_caller]
 fn wait_until<'a, W>(
     ends: impl IntoIterator<Item = &'a W>,
     deadline: Option<Instant>,
@@ -133,9 +144,14 @@ where
     if let Some(result) = look_for(|| look(Duration::ZERO)) {
         return result;
     }
+    // A report of a deadlock tells the first of them.
+    let what = What::Receive(ends[0].number());
+    let waiting = Waiting::begin(what, deadline.is_some(), Location::caller());
     while let Some(time) = remaining(deadline, LONGEST_SLEEP) {
-        if let Some(result) = look(time) {
-            return result;
+        match waiting.look(|| look(time)) {
+            Ok(Some(result)) => return result,
+            Ok(None) => {}
+            Err(Deadlock) => return Err(ConnectionError::Deadlock),
         }
     }
     Ok(Vec::new())

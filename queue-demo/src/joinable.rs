@@ -18,6 +18,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::panic::Location;
 use std::slice;
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -26,13 +27,14 @@ use std::sync::atomic::{
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use common::deadlock::{Deadlock, Waiting, What};
 use common::lock::{Held, LockError, RobustLock};
 use common::memory::Mapping;
 use common::message::{self, Message, Reader, Writer};
 use common::wait;
 
-use crate::futex;
 use crate::queue::{QueueError, bytes_for};
+use crate::{futex, machine};
 
 /// The longest sleep without looking again: the death of a worker wakes nobody.
 const NAP: Duration = Duration::from_millis(20);
@@ -79,6 +81,8 @@ const NAP: Duration = Duration::from_millis(20);
 pub struct JoinableQueue<T> {
     /// The header, then the places, then the bytes of their items.
     mapping: ManuallyDrop<Mapping>,
+    /// What a report of a deadlock calls it.
+    number: u64,
     capacity: usize,
     bytes_each: usize,
     items: PhantomData<fn(T) -> T>,
@@ -143,7 +147,9 @@ impl<T: Message> JoinableQueue<T> {
         let mapping = Mapping::new(bytes)
             .with_context(|| format!("cannot make a queue of {slots} x {bytes_each} bytes"))?;
         let mapping = ManuallyDrop::new(mapping);
-        let queue = JoinableQueue { mapping, capacity: slots, bytes_each, items: PhantomData };
+        let number = machine::number();
+        let items = PhantomData;
+        let queue = JoinableQueue { mapping, number, capacity: slots, bytes_each, items };
         let header = queue.mapping.as_ptr().cast::<Header>();
         // SAFETY: the mapping has room for the header and the places, aligned to a page, and nobody
         // else knows it yet. Zeros are the right beginning for everything but the locks.
@@ -163,6 +169,7 @@ impl<T: Message> JoinableQueue<T> {
     ///
     /// [`Closed`](QueueError::Closed), also where the queue is closed while this waits;
     /// [`TooLarge`](QueueError::TooLarge). The item is not in the queue then.
+    #[track_caller]
     pub fn put(&self, item: T) -> Result<(), QueueError> {
         self.put_until(&item, None)
     }
@@ -180,14 +187,16 @@ impl<T: Message> JoinableQueue<T> {
     /// [`Closed`](QueueError::Closed) where the queue is closed and everything is done: while an
     /// item is in another worker's hands this waits, for that worker may die. An item that does not
     /// decode counts as done and is [`Decode`](QueueError::Decode).
+    #[track_caller]
     pub fn get(&self) -> Result<Task<'_, T>, QueueError> {
-        self.wait_until(None, || self.get_now())?
+        self.wait_until(None, What::Items(self.number), || self.get_now())?
     }
 
     /// As [`get`](JoinableQueue::get), but waits for `limit` at the most:
     /// [`Timeout`](QueueError::Timeout).
     pub fn get_timeout(&self, limit: Duration) -> Result<Task<'_, T>, QueueError> {
-        self.wait_until(wait::deadline_after(limit), || self.get_now())?
+        let deadline = wait::deadline_after(limit);
+        self.wait_until(deadline, What::Items(self.number), || self.get_now())?
     }
 
     /// Gets until the queue is closed and everything is done; an error other than that is an item.
@@ -202,20 +211,23 @@ impl<T: Message> JoinableQueue<T> {
     ///
     /// Where no worker is left to do it that is for ever: see
     /// [`join_timeout`](JoinableQueue::join_timeout), which alone can fail.
+    #[track_caller]
     pub fn join(&self) -> Result<(), QueueError> {
-        self.wait_until(None, || self.all_done())
+        self.wait_until(None, What::Tasks(self.number), || self.all_done())
     }
 
     /// As [`join`](JoinableQueue::join), but waits for `limit` at the most:
     /// [`Timeout`](QueueError::Timeout).
     pub fn join_timeout(&self, limit: Duration) -> Result<(), QueueError> {
-        self.wait_until(wait::deadline_after(limit), || self.all_done())
+        let deadline = wait::deadline_after(limit);
+        self.wait_until(deadline, What::Tasks(self.number), || self.all_done())
     }
 
     /// Closes the queue, for every process: from now on `put` says [`QueueError::Closed`], and
     /// `get` does once everything is done. Whoever waits is woken. Closing twice is no error.
     ///
     /// It waits for a put that is under way in another process.
+    #[track_caller]
     pub fn close(&self) -> Result<(), QueueError> {
         // Under the lock, so that a put that is under way commits before.
         let held = self.header().producers.lock(None).map_err(of_lock)?;
@@ -235,12 +247,14 @@ impl<T: Message> JoinableQueue<T> {
         self.capacity
     }
 
+    #[track_caller]
     fn put_until(&self, item: &T, deadline: Option<Instant>) -> Result<(), QueueError> {
         let (len, max) = (item.encoded_len(), self.bytes_each);
         if len > max {
             return Err(QueueError::TooLarge { len, max });
         }
-        self.wait_until(deadline, || self.put_now(item, len, deadline).transpose())?
+        let what = What::Room(self.number, self.capacity);
+        self.wait_until(deadline, what, || self.put_now(item, len, deadline).transpose())?
     }
 
     /// Puts the item; `None` where there is no room.
@@ -327,20 +341,29 @@ impl<T: Message> JoinableQueue<T> {
     }
 
     /// Calls `look` until it returns something, sleeping until there was a change.
+    #[track_caller]
     fn wait_until<R>(
         &self,
         deadline: Option<Instant>,
+        what: What,
         mut look: impl FnMut() -> Option<R>,
     ) -> Result<R, QueueError> {
         let changes = &self.header().changes;
+        // Before each look: a change after it ends the sleep before it begins.
+        let mut seen = changes.load(Acquire);
+        if let Some(found) = wait::look_for(&mut look) {
+            return Ok(found);
+        }
+        let waiting = Waiting::begin(what, deadline.is_some(), Location::caller());
         loop {
-            // Before the look: a change after it ends the sleep before it begins.
-            let seen = changes.load(Acquire);
-            if let Some(found) = wait::look_for(&mut look) {
-                return Ok(found);
-            }
             let Some(nap) = wait::remaining(deadline, NAP) else { return Err(QueueError::Timeout) };
             futex::wait(changes, seen, nap);
+            seen = changes.load(Acquire);
+            match waiting.look(|| wait::look_for(&mut look)) {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => {}
+                Err(Deadlock) => return Err(QueueError::Deadlock),
+            }
         }
     }
 
@@ -398,6 +421,7 @@ impl<T: Message> fmt::Debug for JoinableQueue<T> {
 fn of_lock(error: LockError) -> QueueError {
     match error {
         LockError::Timeout => QueueError::Timeout,
+        LockError::Deadlock => QueueError::Deadlock,
         error => QueueError::Lock(error),
     }
 }

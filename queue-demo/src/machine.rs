@@ -5,9 +5,16 @@
 
 pub use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
+pub use common::deadlock::{Waiting, What};
 pub use common::lock::{Held, RobustLock};
 pub use common::memory::Mapping;
 pub use common::message::{Reader, Writer};
 pub use common::wait;
 
 pub(crate) use crate::futex;
+
+/// What a report of a deadlock calls the next queue.
+pub fn number() -> u64 {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    common::deadlock::number(&MADE)
+}

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
+use common::deadlock::Deadlock;
 use common::message::{DecodeError, Message};
 use common::{LockError, wait};
 
@@ -99,6 +100,7 @@ impl<T: Message> Queue<T> {
     ///
     /// [`Closed`](QueueError::Closed), also where the queue is closed while this waits;
     /// [`TooLarge`](QueueError::TooLarge). The item is not in the queue then.
+    #[track_caller]
     pub fn put(&self, item: T) -> Result<(), QueueError> {
         self.put_one(item, Patience::Until(None))
     }
@@ -129,6 +131,7 @@ impl<T: Message> Queue<T> {
     ///
     /// As for [`put`](Queue::put). Where some were put before, [`Partly`](QueueError::Partly) says
     /// how many: those are in the queue, the others are not.
+    #[track_caller]
     pub fn put_many(&self, items: impl IntoIterator<Item = T>) -> Result<usize, QueueError> {
         self.put_all(items, Patience::Until(None))
     }
@@ -147,6 +150,7 @@ impl<T: Message> Queue<T> {
     /// # Errors
     ///
     /// [`Closed`](QueueError::Closed) where the queue is empty and closed.
+    #[track_caller]
     pub fn get(&self) -> Result<T, QueueError> {
         self.get_one(Patience::Until(None))
     }
@@ -172,6 +176,7 @@ impl<T: Message> Queue<T> {
     /// # Errors
     ///
     /// As for [`get`](Queue::get); [`NoneAsked`](QueueError::NoneAsked) where `at_most` is 0.
+    #[track_caller]
     pub fn get_many(&self, at_most: usize) -> Result<Vec<T>, QueueError> {
         self.get_some(at_most, Patience::Until(None))
     }
@@ -190,6 +195,7 @@ impl<T: Message> Queue<T> {
     /// `get` does once the queue is empty. Whoever waits is woken. Closing twice is no error.
     ///
     /// It waits for a put that is under way in another process.
+    #[track_caller]
     pub fn close(&self) -> Result<(), QueueError> {
         self.ring.close(Patience::Until(None))
     }
@@ -220,11 +226,13 @@ impl<T: Message> Queue<T> {
         self.ring.capacity()
     }
 
+    #[track_caller]
     fn put_one(&self, item: T, patience: Patience) -> Result<(), QueueError> {
         self.check_len(&item)?;
         self.ring.put(std::slice::from_ref(&item), patience).map(drop)
     }
 
+    #[track_caller]
     fn put_all(
         &self,
         items: impl IntoIterator<Item = T>,
@@ -245,6 +253,7 @@ impl<T: Message> Queue<T> {
         }
     }
 
+    #[track_caller]
     fn put_batch(
         &self,
         mut batch: &[T],
@@ -265,12 +274,14 @@ impl<T: Message> Queue<T> {
         if len > max { Err(QueueError::TooLarge { len, max }) } else { Ok(()) }
     }
 
+    #[track_caller]
     fn get_one(&self, patience: Patience) -> Result<T, QueueError> {
         let mut got = None;
         self.ring.get(1, patience, |item| got = Some(item))?;
         Ok(got.expect("without an error there is an item"))
     }
 
+    #[track_caller]
     fn get_some(&self, at_most: usize, patience: Patience) -> Result<Vec<T>, QueueError> {
         if at_most == 0 {
             return Err(QueueError::NoneAsked);
@@ -299,6 +310,7 @@ pub struct Iter<'a, T: Message> {
 impl<T: Message> Iterator for Iter<'_, T> {
     type Item = Result<T, QueueError>;
 
+    #[track_caller]
     fn next(&mut self) -> Option<Self::Item> {
         match self.queue.get() {
             Err(QueueError::Closed) => None,
@@ -329,6 +341,9 @@ pub enum QueueError {
     Timeout,
     /// The queue is closed; for a get: and empty.
     Closed,
+    /// Every process waits, this one for room or an item, and none can go on; see
+    /// [`common::deadlock`].
+    Deadlock,
     /// The item is longer than a slot.
     TooLarge {
         /// Its length in bytes.
@@ -360,6 +375,7 @@ impl fmt::Display for QueueError {
                 "time ran out on the queue: nobody took or put an item, or a process is stopped in \
                  the middle of doing so",
             ),
+            QueueError::Deadlock => Deadlock.fmt(f),
             QueueError::Closed => f.write_str("queue closed: nothing more is put or will come"),
             QueueError::TooLarge { len, max } => write!(
                 f,

@@ -29,21 +29,26 @@
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::panic::Location;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use common::LockError;
+use common::deadlock::Deadlock;
 use common::message::{self, Message};
 
 use crate::machine::{
-    AtomicU32, AtomicU64, Held, Mapping, Reader, RobustLock, Writer, fence, futex, wait,
+    AtomicU32, AtomicU64, Held, Mapping, Reader, RobustLock, Waiting, What, Writer, fence, futex,
+    number, wait,
 };
 use crate::queue::QueueError;
 
-/// The longest sleep without looking again.
+/// The longest sleep without looking again, at first. It doubles with each that was in vain: a
+/// wake-up that got lost costs at most as long as the wait has lasted already.
 const NAP: Duration = Duration::from_millis(20);
+const LONGEST_NAP: Duration = Duration::from_millis(160);
 /// After so long a call may ask others of its side to step back.
 const LONG_WAIT: Duration = Duration::from_millis(10);
 /// How long a `try_` call, which does not wait for items or room, waits for a busy lock.
@@ -122,6 +127,8 @@ const FLAG: u32 = 1;
 pub struct Ring<T> {
     /// The header, then the slots.
     mapping: ManuallyDrop<Mapping>,
+    /// What a report of a deadlock calls it.
+    number: u64,
     capacity: usize,
     bytes_each: usize,
     /// From one slot to the next, in bytes.
@@ -159,7 +166,8 @@ impl<T: Message> Ring<T> {
             RobustLock::place(&raw mut (*header).consumers.0.lock)?;
         }
         let mapping = ManuallyDrop::new(mapping);
-        Ok(Ring { mapping, capacity, bytes_each, stride, items: PhantomData })
+        let number = number();
+        Ok(Ring { mapping, number, capacity, bytes_each, stride, items: PhantomData })
     }
 
     pub fn capacity(&self) -> usize {
@@ -187,14 +195,16 @@ impl<T: Message> Ring<T> {
 
     /// Waits until there is room for one item or more, puts as many of `items` as there is room
     /// for, with one commit, and returns how many. None of them may be too large.
+    #[track_caller]
     pub fn put(&self, items: &[T], patience: Patience) -> Result<usize, QueueError> {
         let Header { producers, consumers, tail: Apart(tail), head: Apart(head), signs } =
             self.header();
         let side = &producers.0;
-        let mut waiting = Waiting {
+        let mut wait = Wait {
             lock: &side.lock,
             others: &consumers.0.lock,
             sign: &signs.0.room_wanted,
+            what: What::Room(self.number, self.capacity),
             gathers: false,
             patience,
             since: None,
@@ -225,12 +235,13 @@ impl<T: Message> Ring<T> {
             let near = side.takes_turns(position);
             drop(held);
             let changed = || head.load(Acquire) != seen || self.is_closed();
-            waiting.until(changed, near, QueueError::Full)?;
+            wait.until(changed, near, QueueError::Full)?;
         }
     }
 
     /// Waits until there is an item or more, hands up to `at_most` of them to `sink`, and takes
     /// them with one commit. An item that does not decode is taken and reported, on its own.
+    #[track_caller]
     pub fn get(
         &self,
         at_most: usize,
@@ -240,10 +251,11 @@ impl<T: Message> Ring<T> {
         let Header { producers, consumers, tail: Apart(tail), head: Apart(head), signs } =
             self.header();
         let side = &consumers.0;
-        let mut waiting = Waiting {
+        let mut wait = Wait {
             lock: &side.lock,
             others: &producers.0.lock,
             sign: &signs.0.items_wanted,
+            what: What::Items(self.number),
             gathers: true,
             patience,
             since: None,
@@ -291,11 +303,12 @@ impl<T: Message> Ring<T> {
                 return Err(QueueError::Closed);
             }
             let changed = || tail.load(Acquire) != seen || self.is_closed();
-            waiting.until(changed, near, QueueError::Empty)?;
+            wait.until(changed, near, QueueError::Empty)?;
         }
     }
 
     /// Closes the queue: when this returns, nothing is put any more.
+    #[track_caller]
     pub fn close(&self, patience: Patience) -> Result<(), QueueError> {
         let Header { producers, signs: Apart(signs), .. } = self.header();
         // Under the lock, so that a put that is under way commits before.
@@ -367,6 +380,7 @@ impl<T> Drop for Ring<T> {
 
 /// Takes a side's lock. That its last holder died is no news here: it left a whole state.
 #[inline(always)]
+#[track_caller]
 fn lock(lock: &RobustLock, patience: Patience) -> Result<Held<'_>, QueueError> {
     let held = match patience {
         Patience::Until(deadline) => lock.lock(deadline),
@@ -374,6 +388,7 @@ fn lock(lock: &RobustLock, patience: Patience) -> Result<Held<'_>, QueueError> {
     };
     held.map_err(|error| match error {
         LockError::Timeout => QueueError::Timeout,
+        LockError::Deadlock => QueueError::Deadlock,
         error => QueueError::Lock(error),
     })
 }
@@ -412,13 +427,14 @@ fn wake(sign: &AtomicU32) {
 }
 
 /// One call's waiting.
-struct Waiting<'a> {
+struct Wait<'a> {
     /// The lock of its own side.
     lock: &'a RobustLock,
     /// The lock of the other side, which it waits for.
     others: &'a RobustLock,
     /// By this its own side sleeps.
     sign: &'a AtomicU32,
+    what: What,
     /// Whether to pause where items stream. A consumer does; a producer that finds no room rather
     /// gives the processor away, to the consumer.
     gathers: bool,
@@ -427,10 +443,11 @@ struct Waiting<'a> {
     since: Option<Instant>,
 }
 
-impl Waiting<'_> {
+impl Wait<'_> {
     /// Waits until `changed`, looking first and sleeping then; looking closely where what it waits
     /// for is `near`.
     #[cold]
+    #[track_caller]
     fn until(
         &mut self,
         changed: impl Fn() -> bool,
@@ -452,6 +469,8 @@ impl Waiting<'_> {
         if wait::look_for(|| changed().then_some(())).is_some() {
             return Ok(());
         }
+        let waiting = Waiting::begin(self.what, deadline.is_some(), Location::caller());
+        let mut nap = NAP;
         loop {
             let raised = match self.others.try_lock().map_err(QueueError::Lock)? {
                 // Under the lock of those who are to see the flag: whoever holds it after us finds
@@ -461,14 +480,19 @@ impl Waiting<'_> {
                 None => None,
             };
             fence(SeqCst); // `close` holds one of the locks only
-            if changed() {
-                return Ok(());
+            match waiting.look(|| changed().then_some(())) {
+                Ok(Some(())) => return Ok(()),
+                Ok(None) => {}
+                Err(Deadlock) => return Err(QueueError::Deadlock),
             }
-            let Some(nap) = wait::remaining(deadline, NAP) else { return Err(QueueError::Timeout) };
+            let Some(time) = wait::remaining(deadline, nap) else {
+                return Err(QueueError::Timeout);
+            };
             match raised {
-                Some(raised) => futex::wait(self.sign, raised, nap),
-                None => thread::sleep(nap.min(wait::LOOK_BEFORE_SLEEP)),
+                Some(raised) => futex::wait(self.sign, raised, time),
+                None => thread::sleep(time.min(wait::LOOK_BEFORE_SLEEP)),
             }
+            nap = LONGEST_NAP.min(nap * 2);
         }
     }
 }

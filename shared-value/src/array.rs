@@ -83,6 +83,7 @@ impl<T: Pod> Array<T> {
     }
 
     /// Reads element `index`, under the lock.
+    #[track_caller]
     pub fn get(&self, index: usize) -> Result<T, ArrayError> {
         let element = self.element(index)?;
         let _guard = self.mutex().lock()?;
@@ -91,6 +92,7 @@ impl<T: Pod> Array<T> {
     }
 
     /// Writes element `index`, under the lock.
+    #[track_caller]
     pub fn set(&self, index: usize, value: T) -> Result<(), ArrayError> {
         let element = self.element(index)?;
         let _guard = self.mutex().lock()?;
@@ -100,6 +102,7 @@ impl<T: Pod> Array<T> {
     }
 
     /// A copy of all elements as they stand at one moment.
+    #[track_caller]
     pub fn to_vec(&self) -> Result<Vec<T>, LockError> {
         Ok(std::mem::take(&mut self.lock()?.copy))
     }
@@ -109,6 +112,7 @@ impl<T: Pod> Array<T> {
     /// It works on a copy of the elements and writes that back, if it was changed, when it is
     /// dropped: the cost grows with the array's length. For single elements see
     /// [`get`](Array::get) and [`set`](Array::set).
+    #[track_caller]
     pub fn lock(&self) -> Result<ArrayGuard<'_, T>, LockError> {
         self.mutex().lock().map(|lock| self.guard(lock))
     }
@@ -124,6 +128,7 @@ impl<T: Pod> Array<T> {
     }
 
     /// As [`lock`](Array::lock), but hands over a poisoned array too, for mending.
+    #[track_caller]
     pub fn lock_poisoned(&self) -> Result<ArrayGuard<'_, T>, LockError> {
         self.mutex().lock_poisoned().map(|lock| self.guard(lock))
     }

@@ -46,11 +46,13 @@ impl<T: Pod> Value<T> {
     }
 
     /// Reads the value, under the lock. Errors: those of [`lock`](Value::lock).
+    #[track_caller]
     pub fn get(&self) -> Result<T, LockError> {
         Ok(*self.lock()?)
     }
 
     /// Writes the value, under the lock. Errors: those of [`lock`](Value::lock).
+    #[track_caller]
     pub fn set(&self, value: T) -> Result<(), LockError> {
         *self.lock()? = value;
         Ok(())
@@ -68,6 +70,7 @@ impl<T: Pod> Value<T> {
     ///
     /// Errors: those of [`lock`](Value::lock). Where `change` panics, the value stays as it was and
     /// the lock is poisoned.
+    #[track_caller]
     pub fn update(&self, change: impl FnOnce(T) -> T) -> Result<T, LockError> {
         let mut guard = self.lock()?;
         *guard = change(*guard);
@@ -80,6 +83,7 @@ impl<T: Pod> Value<T> {
     ///
     /// [`LockError::Poisoned`] after a holder died or panicked; [`LockError::AlreadyHeld`] where
     /// this process holds the lock itself.
+    #[track_caller]
     pub fn lock(&self) -> Result<ValueGuard<'_, T>, LockError> {
         self.cell.lock()
     }
@@ -95,6 +99,7 @@ impl<T: Pod> Value<T> {
     }
 
     /// As [`lock`](Value::lock), but hands over a poisoned value too, for mending.
+    #[track_caller]
     pub fn lock_poisoned(&self) -> Result<ValueGuard<'_, T>, LockError> {
         self.cell.lock_poisoned()
     }

@@ -10,6 +10,7 @@
 //! `--ignored`, `--list`). What a test prints is shown when it fails; of one that passes, the lines
 //! that begin with `## `: its counts.
 
+pub mod deadlocks;
 pub mod tracer;
 pub mod watch;
 
