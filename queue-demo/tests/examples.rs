@@ -4,6 +4,7 @@ use anyhow::{Result, bail, ensure};
 
 fork_harness::tests! {
     every_example_says_how_to_run_it_and_is_tested,
+    mixed_lines,
     close_instead_of_sentinel,
     many_consumers,
     backpressure,
@@ -19,6 +20,16 @@ fn run(name: &str) -> Result<String> {
 
 fn every_example_says_how_to_run_it_and_is_tested() -> Result<(), String> {
     fork_harness::check_examples(include_str!("examples.rs"))
+}
+
+fn mixed_lines() -> Result<()> {
+    let text = run("mixed_lines")?;
+    let Some((two, one)) = text.split_once('\n') else { bail!("not two lines: {text}") };
+    let mixed = two.strip_prefix("two writes: ").and_then(|rest| rest.split_once(' '));
+    let Some((mixed, "of 4000 lines are mixed")) = mixed else { bail!("{two}") };
+    ensure!((1..=4000).contains(&mixed.parse()?), "{two}");
+    ensure!(one == "one write:  0 of 4000 lines are mixed\n", "{one}");
+    Ok(())
 }
 
 fn close_instead_of_sentinel() -> Result<()> {
