@@ -27,7 +27,7 @@ fn mixed_lines() -> Result<()> {
     let Some((two, one)) = text.split_once('\n') else { bail!("not two lines: {text}") };
     let mixed = two.strip_prefix("two writes: ").and_then(|rest| rest.split_once(' '));
     let Some((mixed, "of 4000 lines are mixed")) = mixed else { bail!("{two}") };
-    ensure!((1..=4000).contains(&mixed.parse()?), "{two}");
+    ensure!((1..=4000).contains(&mixed.parse::<u32>()?), "{two}");
     ensure!(one == "one write:  0 of 4000 lines are mixed\n", "{one}");
     Ok(())
 }
