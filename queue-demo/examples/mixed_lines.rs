@@ -3,11 +3,12 @@
 //!
 //! Section "Queue". Run it: `cargo run -p queue-demo --example mixed_lines`
 //!
-//! Predict: how many of 4000 lines arrive as they were printed, in each of the two ways?
+//! Predict: how many of 200 lines arrive as they were printed, in each of the two ways?
 //!
-//! Expect: with two writes most do not, and how many differs from run to run; with one write all do.
-//! A write of up to 4096 bytes to a pipe is never divided (`pipe(7)`); between two, anybody may write.
+//! Expect: none, and all. The other process may get in between any two writes; the program has it do
+//! so every time. One write of up to 4096 bytes to a pipe is never divided (`pipe(7)`).
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -18,36 +19,39 @@ use common::{Shared, join_all, spawn};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
-const LINES: usize = 2000;
+const LINES: usize = 100;
 const TEXT: &str = "Result: 1000000";
 
-/// How to print a line; `meet` waits until the other process has come there, too.
-type Print = fn(&File, meet: &dyn Fn()) -> io::Result<()>;
+/// How to print a line; `pause` lets the other process come as far.
+type Print = fn(&File, pause: &dyn Fn()) -> io::Result<()>;
 
-fn two_writes(mut place: &File, meet: &dyn Fn()) -> io::Result<()> {
+fn two_writes(mut place: &File, pause: &dyn Fn()) -> io::Result<()> {
     place.write_all(TEXT.as_bytes())?;
-    meet(); // the system may let another process in here at any time: now it does every time
+    pause(); // the system may make one here at any time
     place.write_all(b"\n")
 }
 
-fn one_write(mut place: &File, meet: &dyn Fn()) -> io::Result<()> {
-    meet();
-    place.write_all(format!("{TEXT}\n").as_bytes()) // <- the line: nobody gets in between
+fn one_write(mut place: &File, _: &dyn Fn()) -> io::Result<()> {
+    place.write_all(format!("{TEXT}\n").as_bytes()) // nobody gets in between
 }
 
 /// Two processes print; returns how many lines did not arrive as they were printed.
 fn mixed(print: Print) -> Result<usize> {
-    let met = Shared::new(AtomicUsize::new(0))?;
     let (reading, writing) = pipe2(OFlag::O_CLOEXEC)?;
     let writing = File::from(writing);
+    let pauses = Shared::new(AtomicUsize::new(0))?;
     let child = || {
-        for line in 1..=LINES {
-            print(&writing, &|| {
-                met.fetch_add(1, SeqCst);
-                while met.load(SeqCst) < 2 * line {
-                    yield_now();
-                }
-            })?;
+        let mine = Cell::new(0);
+        let pause = || {
+            mine.set(mine.get() + 1);
+            pauses.fetch_add(1, SeqCst);
+            while pauses.load(SeqCst) < 2 * mine.get() {
+                yield_now(); // a barrier: neither goes on before both are here
+            }
+        };
+        for _ in 0..LINES {
+            pause();
+            print(&writing, &pause)?;
         }
         Ok(())
     };
