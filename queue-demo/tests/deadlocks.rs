@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use common::deadlock::Deadlock;
+use common::message::{DecodeError, Message, Reader, Writer};
 use common::{LockError, Mutex, Process, Shared, spawn};
 use fastrand::Rng;
 use fork_harness::deadlocks::{self, Expected, check_deadlocks, check_finishing};
@@ -86,14 +87,30 @@ fn ten_thousand_programs_that_finish_are_left_alone() -> Result<()> {
 const LONG: Duration = Duration::from_millis(600);
 
 fn who_does_something_else_is_not_waiting() -> Result<()> {
-    for number in 0..9 {
+    for number in 0..10 {
         let ran = deadlocks::run("patient", number, Some(0))?;
         ensure!((ran.code, &*ran.stderr) == (Some(0), ""), "program {number}: {ran:?}");
     }
     // The same program is a deadlock if nobody does anything.
-    let ran = deadlocks::run("patient", 9, Some(0))?;
+    let ran = deadlocks::run("patient", 10, Some(0))?;
     ensure!(ran.code == Some(1) && ran.stderr.starts_with("deadlock: "), "{ran:?}");
     Ok(())
+}
+
+/// A message that takes long to decode.
+struct Slow;
+
+impl Message for Slow {
+    fn encoded_len(&self) -> usize {
+        0
+    }
+
+    fn encode(&self, _: &mut Writer<'_>) {}
+
+    fn decode(_: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        thread::sleep(LONG);
+        Ok(Slow)
+    }
 }
 
 /// A child waits for an item, and someone who does not look as if will put one.
@@ -165,6 +182,17 @@ fn patient(number: u64) -> Result<()> {
                     return Ok(());
                 }
             }
+        }
+        // It has found a task, and takes its time to decode it.
+        9 => {
+            let tasks = &JoinableQueue::<Slow>::with_capacity(1)?;
+            let worker = spawn("worker", || {
+                tasks.get()?.done();
+                Ok(())
+            })?;
+            thread::sleep(LONG / 2); // so that it waits before there is a task
+            tasks.put(Slow)?;
+            worker.join()?;
         }
         _ => return waiter.join(),
     }

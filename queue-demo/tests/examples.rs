@@ -4,6 +4,7 @@ use anyhow::{Result, bail, ensure};
 
 fork_harness::tests! {
     every_example_says_how_to_run_it_and_is_tested,
+    mixed_lines,
     close_instead_of_sentinel,
     many_consumers,
     backpressure,
@@ -19,6 +20,13 @@ fn run(name: &str) -> Result<String> {
 
 fn every_example_says_how_to_run_it_and_is_tested() -> Result<(), String> {
     fork_harness::check_examples(include_str!("examples.rs"))
+}
+
+fn mixed_lines() -> Result<()> {
+    let text = run("mixed_lines")?;
+    let lines = ["two writes: 200 of 200 lines are mixed", "one write:  0 of 200 lines are mixed"];
+    ensure!(text.lines().eq(lines), "{text}");
+    Ok(())
 }
 
 fn close_instead_of_sentinel() -> Result<()> {

@@ -15,7 +15,6 @@ const AT_ONCE: usize = 24;
 
 /// What is to be known of a deadlock.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "the names say it")]
 pub struct Expected {
     /// Who waits for one another.
     pub circle: Vec<String>,

@@ -8,10 +8,10 @@ const OURS: &str = "#d9730d";
 /// Of the peers, one after the other.
 const PEERS: [&str; 3] = ["#3f86d6", "#2f9e6b", "#a066c9"];
 
-const WIDTH: f64 = 820.0;
+const WIDTH: f64 = 640.0;
 /// Where the labels end and the drawing begins.
-const LEFT: f64 = 330.0;
-const RIGHT: f64 = 750.0;
+const LEFT: f64 = 270.0;
+const RIGHT: f64 = 570.0;
 
 /// A bar, and what stands on it.
 pub struct Bar {
@@ -55,7 +55,7 @@ impl Axis {
 
 fn begin(title: &str, height: f64) -> String {
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
          font-family=\"sans-serif\" font-size=\"14\" fill=\"{TEXT}\">\n\
          <text x=\"{}\" y=\"20\" text-anchor=\"middle\" font-size=\"16\">{}</text>\n",
         WIDTH / 2.0,
@@ -161,7 +161,7 @@ pub fn lines(
         for (x, y) in places {
             rectangle(&mut svg, (x - 3.0, y - 3.0), 6.0, 6.0, colour);
         }
-        let left = START + 200.0 * index as f64;
+        let left = START + 180.0 * index as f64;
         rectangle(&mut svg, (left, 34.0), 14.0, 14.0, colour);
         text(&mut svg, left + 20.0, 46.0, "start", name);
     }
