@@ -68,11 +68,11 @@ fn the_articles_order_with_too_many_workers_is_explained() -> Result<()> {
 }
 
 fn every_deadlock_is_reported_with_its_circle() -> Result<()> {
-    check_deadlocks(0..60, |number| expected(number))
+    check_deadlocks(0..60, expected)
 }
 
 fn a_thousand_deadlocks_are_reported() -> Result<()> {
-    check_deadlocks(60..1060, |number| expected(number))
+    check_deadlocks(60..1060, expected)
 }
 
 fn programs_that_finish_are_left_alone() -> Result<()> {
