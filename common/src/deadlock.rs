@@ -29,8 +29,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::time::{ClockId, clock_gettime};
 
+pub(crate) use crate::deadlock::report::object_alone as object;
 use crate::deadlock::report::report;
-use crate::ends;
+use crate::timeline::Kind;
+use crate::{ends, timeline};
 
 mod report;
 
@@ -76,7 +78,7 @@ pub enum What {
 
 impl What {
     /// As numbers: which kind, which thing, and one more.
-    fn numbers(self) -> (u32, u64, u64) {
+    pub(crate) fn numbers(self) -> (u32, u64, u64) {
         match self {
             What::Join(pid) => (0, pid.into(), 0),
             What::Lock(lock) => (1, lock, 0),
@@ -88,7 +90,7 @@ impl What {
         }
     }
 
-    fn from_numbers(kind: u32, thing: u64, more: u64) -> What {
+    pub(crate) fn from_numbers(kind: u32, thing: u64, more: u64) -> What {
         match kind {
             0 => What::Join(thing as u32),
             1 => What::Lock(thing),
@@ -105,6 +107,7 @@ impl What {
 /// which one it is of those that this process has `made`.
 pub fn number(made: &AtomicU32) -> u64 {
     watch_forks();
+    timeline::begin();
     u64::from(id()) << 32 | u64::from(made.fetch_add(1, Relaxed) + 1)
 }
 
@@ -257,6 +260,7 @@ pub(crate) struct Birth(Option<(&'static Board, usize)>);
 
 impl Birth {
     pub(crate) fn of(name: &str) -> Birth {
+        timeline::begin();
         let place = board().and_then(|board| Some((board, board.take_row(name)?)));
         if place.is_none() {
             // The child will have no row, and must not count as one that is not there.
@@ -318,6 +322,7 @@ impl Waiting {
     /// Writes down that this process is about to wait for `what`, in a call made at `place`. Where
     /// the wait is `bounded` there is nothing to write down: it ends by itself.
     pub fn begin(what: What, bounded: bool, place: &Location<'_>) -> Waiting {
+        timeline::waits(what);
         if bounded {
             return Waiting { row: None };
         }
@@ -348,6 +353,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        timeline::note(Kind::GoesOn, 0, 0);
         if let (Some(row), Some(board)) = (self.row, board()) {
             board.change(row, state::RUNNING);
         }
@@ -521,7 +527,7 @@ impl Life {
 }
 
 /// Nanoseconds of the clock that all processes share.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }

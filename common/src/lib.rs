@@ -7,7 +7,7 @@
 //! * [`Message`]: how a value becomes bytes and comes back.
 //! * [`arguments`]: the command line of the three article programs.
 //!
-//! The modules [`lock`], [`memory`], [`wait`], [`ends`] and [`deadlock`] are the pieces from which the section
+//! The modules [`lock`], [`memory`], [`wait`], [`ends`], [`deadlock`] and [`timeline`] are the pieces from which the section
 //! crates build `Value`, `Array`, `Connection` and `Queue`.
 //!
 //! Trust model: a process and its own forked children. They may die at any instruction, but they
@@ -30,6 +30,7 @@ mod mutex;
 mod pod;
 mod process;
 mod shared;
+pub mod timeline;
 pub mod wait;
 
 pub use counting::{count_to, counting_worker};

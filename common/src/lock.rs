@@ -269,6 +269,12 @@ impl RobustLock {
         }
     }
 
+    /// What a report of a deadlock, or a timeline, calls it.
+    #[inline]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The thread that holds the lock now, as far as can be told: 0 where it is free.
     fn holder(&self) -> u32 {
         // SAFETY: the C library's mutex begins with the futex word, which it uses as an atomic. The

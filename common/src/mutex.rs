@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::lock::{Held, LockError, RobustLock};
+use crate::timeline::{self, Kind};
 use crate::wait::deadline_after;
 use crate::{Pod, Shareable};
 
@@ -178,6 +179,7 @@ impl<T: Pod> Mutex<T> {
         // SAFETY: the lock is held, so nobody writes the value; as plain data it is a valid `T`
         // whatever a killed holder left.
         let copy = unsafe { self.value.get().read() };
+        timeline::note(Kind::Locks, self.lock.number(), 0);
         MutexGuard { mutex: self, copy, changed: false, in_panic: thread::panicking(), held }
     }
 }
@@ -238,6 +240,7 @@ impl<T: Pod> Drop for MutexGuard<'_, T> {
             // SAFETY: the lock is held until `held` is dropped, after this.
             unsafe { self.mutex.value.get().write(self.copy) }
         }
+        timeline::note(Kind::Unlocks, self.mutex.lock.number(), 0);
         if thread::panicking() && !self.in_panic {
             self.mutex.state.store(POISONED, Relaxed);
         }

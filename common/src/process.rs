@@ -24,7 +24,8 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 use crate::deadlock::{self, Birth, Waiting, What};
-use crate::{ends, lock, wait};
+use crate::timeline::Kind;
+use crate::{ends, lock, timeline, wait};
 
 /// How a child ends whose closure returned an error.
 const FAILED: i32 = 1;
@@ -132,6 +133,7 @@ where
     };
     let parent = getpid();
     let birth = Birth::of(&name);
+    let birth_time = deadlock::now();
 
     // SAFETY: this process has one thread, so no lock (of the allocator, of stdout, of anyone) is
     // held by a thread that the child lacks, and all Rust code may run there. The child never
@@ -149,6 +151,7 @@ where
         }
         Ok(ForkResult::Parent { child }) => {
             let row = birth.in_parent(child.as_raw() as u32);
+            timeline::born(birth_time, child.as_raw() as u32, &name);
             // From here on an error or a panic drops `process`, which kills the child.
             let process = Process { name, pid: child, parent, row, status: None, lost: false };
             // The child has its own copy of `body`. What it holds belongs to the child now.
@@ -235,6 +238,7 @@ where
             PANICKED
         }
     };
+    timeline::note(Kind::Leaves, code as u64, 0);
     exit_now(code)
 }
 
@@ -404,6 +408,7 @@ impl Process {
     fn signal(&self, signal: Signal) -> Result<()> {
         self.check_ours()?;
         if self.has_its_pid() {
+            timeline::note(Kind::Signals, self.pid().into(), signal as u64);
             signal::kill(self.pid, signal)
                 .with_context(|| format!("cannot send {signal} to {}", self.title()))?;
         }
@@ -462,6 +467,7 @@ impl Process {
                 }
                 _ => {
                     self.status = Some(ExitStatus::from_raw(status));
+                    timeline::reaped(self.pid(), status);
                     deadlock::reaped(self.row);
                 }
             }

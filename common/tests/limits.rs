@@ -76,6 +76,7 @@ fn a_limit_on_file_size_is_an_error_and_not_a_signal() -> Result<()> {
 
 /// Starts a few children, then tries what a limit forbids, and comes back with the error alone.
 fn refused<T>(limit: Resource, soft: u64, action: impl FnOnce() -> Result<T>) -> Result<Error> {
+    spawn("first", || Ok(()))?.join()?; // what is only set up once is there now
     let before = holdings()?;
     let (old, hard) = getrlimit(limit)?;
     let attempt = || {

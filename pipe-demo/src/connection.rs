@@ -7,7 +7,7 @@
 //! packet is a message's first, and whether it is its last. A first packet that comes while an
 //! earlier message is incomplete replaces it: its sender gave up.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use common::deadlock::{Deadlock, Waiting, What};
 use common::ends::End;
 use common::message::{self, DecodeError, Message, Writer};
+use common::timeline::{self, Kind};
 use common::wait;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -82,6 +83,8 @@ pub struct Connection<Tx, Rx = Tx> {
     end: End,
     incoming: RefCell<Incoming>,
     outgoing: RefCell<Vec<u8>>,
+    /// How many messages were sent and received.
+    counts: [Cell<u64>; 2],
     messages: PhantomData<fn(Tx) -> Rx>,
 }
 
@@ -122,6 +125,7 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
             end,
             incoming: RefCell::default(),
             outgoing: RefCell::default(),
+            counts: Default::default(),
             messages: PhantomData,
         }
     }
@@ -199,6 +203,8 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
             buffer.resize(len + 1, 0);
         }
         message::write_to(message, Writer::new(&mut buffer[..len]));
+        let number = self.counts[0].replace(self.counts[0].get() + 1);
+        timeline::note(Kind::Sends, self.end.number(), timeline::messages(number, 1));
         let sent = self.send_parts(&mut buffer, len, deadline);
         if buffer.len() <= KEEP {
             self.outgoing.replace(buffer);
@@ -237,6 +243,8 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
     #[track_caller]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<Rx, ConnectionError> {
         self.fill(deadline)?;
+        let number = self.counts[1].replace(self.counts[1].get() + 1);
+        timeline::note(Kind::Receives, self.end.number() ^ 1, timeline::messages(number, 1));
         // Taken out, not borrowed: `decode` is the caller's code.
         let Incoming { buffer, len, .. } = self.incoming.take();
         let message = message::from_bytes(&buffer[..len]).map_err(ConnectionError::Decode);

@@ -27,6 +27,7 @@ fn without_descriptors_a_spawn_beside_connections_is_an_error_and_leaves_no_chil
 /// Starts a few children, each with a connection, and then tries `action` with no descriptor to be
 /// had: an error is all that may come of it.
 fn refused<T>(action: fn() -> Result<T>) -> Result<()> {
+    spawn("first", || Ok(()))?.join()?; // what is only set up once is there now
     let before = holdings()?;
     let (old, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let attempt = || {

@@ -31,6 +31,7 @@ use common::deadlock::{Deadlock, Waiting, What};
 use common::lock::{Held, LockError, RobustLock};
 use common::memory::Mapping;
 use common::message::{self, Message, Reader, Writer};
+use common::timeline::{self, Kind, messages};
 use common::wait;
 
 use crate::queue::{QueueError, bytes_for};
@@ -279,6 +280,7 @@ impl<T: Message> JoinableQueue<T> {
         place.owner.store(0, Relaxed);
         let number = last.load(Relaxed) + 1;
         last.store(number, Relaxed);
+        timeline::note(Kind::Sends, self.number, messages(number, 1));
         place.number.store(number, Release); // the commit
         drop(held);
         self.tell();
@@ -321,6 +323,7 @@ impl<T: Message> JoinableQueue<T> {
             Reader::from_raw(self.bytes(index), len.min(self.bytes_each))
         };
         let owner = place.owner.swap(std::process::id(), Relaxed);
+        timeline::note(Kind::Receives, self.number, messages(number, 1));
         Some(match message::read_from(bytes) {
             Ok(item) => Ok(Task { queue: self, place, held: Some(held), owner, item }),
             Err(error) => {

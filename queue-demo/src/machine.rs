@@ -9,6 +9,7 @@ pub use common::deadlock::{Waiting, What};
 pub use common::lock::{Held, RobustLock};
 pub use common::memory::Mapping;
 pub use common::message::{Reader, Writer};
+pub use common::timeline;
 pub use common::wait;
 
 pub(crate) use crate::futex;

@@ -38,10 +38,11 @@ use anyhow::{Context, Result, ensure};
 use common::LockError;
 use common::deadlock::Deadlock;
 use common::message::{self, Message};
+use common::timeline::{Kind, messages};
 
 use crate::machine::{
     AtomicU32, AtomicU64, Held, Mapping, Reader, RobustLock, Waiting, What, Writer, fence, futex,
-    number, wait,
+    number, timeline, wait,
 };
 use crate::queue::QueueError;
 
@@ -227,6 +228,7 @@ impl<T: Message> Ring<T> {
                 for (position, item) in (position..).zip(&items[..count]) {
                     self.write(position, item, &held);
                 }
+                timeline::note(Kind::Sends, self.number, messages(position, count));
                 tail.store(position + count as u64, Release); // the commit
                 drop(held);
                 wake(&signs.0.items_wanted);
@@ -289,8 +291,10 @@ impl<T: Message> Ring<T> {
                         }
                     }
                 }
+                let taken = (commit.position - position) as usize;
                 drop(commit);
                 drop(held);
+                timeline::note(Kind::Receives, self.number, messages(position, taken));
                 wake(&signs.0.room_wanted);
                 return match undecodable {
                     None => Ok(()),

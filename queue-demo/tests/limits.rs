@@ -14,6 +14,7 @@ fork_harness::tests! {
 
 fn a_queue_larger_than_a_limit_is_an_error_and_leaves_no_child() -> Result<()> {
     const MIB: usize = 1 << 20;
+    spawn("first", || Ok(()))?.join()?; // what is only set up once is there now
     let before = holdings()?;
     let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE)?;
     setrlimit(Resource::RLIMIT_FSIZE, 10 * MIB as u64, hard)?;

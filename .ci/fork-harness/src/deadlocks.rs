@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use crate::program::Ran;
 
 /// Tells the binary, started anew, which program to run, and its number.
-const PROGRAM: &str = "FORK_HARNESS_PROGRAM";
+pub const PROGRAM: &str = "FORK_HARNESS_PROGRAM";
 
 /// How many programs run side by side: most of them sleep.
 const AT_ONCE: usize = 24;

@@ -116,6 +116,11 @@ fn object(what: What, next: Option<&Process>) -> String {
     }
 }
 
+/// The same where nobody knows who could end it.
+pub(crate) fn object_alone(what: What) -> String {
+    object(what, None)
+}
+
 /// What a process waits for, in the sentence about the circle.
 fn step(what: What, next: Option<&str>) -> String {
     let missing = |does: &str, queue: u64, nobody: &str| match next {

@@ -1,0 +1,165 @@
+//! What the events of a run add up to: for each process its life, its waits and its locks, and the
+//! messages between them.
+
+use std::collections::HashMap;
+
+use super::{Event, Kind};
+use crate::deadlock::{What, object};
+
+/// A piece of time, in nanoseconds since the run began, and what it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    pub from: u64,
+    pub to: u64,
+    pub what: String,
+}
+
+#[derive(Debug)]
+pub struct Process {
+    pub pid: u32,
+    pub name: String,
+    pub born: u64,
+    /// When its closure returned, or it was killed; with what.
+    pub died: Option<(u64, String)>,
+    /// When it was reaped, or the run ended.
+    pub gone: u64,
+    pub waits: Vec<Span>,
+    pub locks: Vec<Span>,
+    /// Signals that it was sent, and by whom.
+    pub signals: Vec<(u64, String)>,
+}
+
+/// From one process at one time to another at another, by their places in the list.
+#[derive(Debug, PartialEq)]
+pub struct Message {
+    pub from: (usize, u64),
+    pub to: (usize, u64),
+    pub what: String,
+}
+
+#[derive(Debug)]
+pub struct Run {
+    pub processes: Vec<Process>,
+    pub messages: Vec<Message>,
+    pub length: u64,
+    /// How many events found no room.
+    pub dropped: u64,
+}
+
+impl Run {
+    /// `events` are in the order of time.
+    pub fn new(events: &[Event], until: u64, dropped: u64) -> Run {
+        let start = events.first().map_or(until, |event| event.time);
+        let length = until.saturating_sub(start).max(1);
+        let mut run = Run { processes: Vec::new(), messages: Vec::new(), length, dropped };
+        let mut places: HashMap<u32, usize> = HashMap::new();
+        // Who put or sent a message, by the queue or end and the message's position.
+        let mut sent: HashMap<(u64, u64), (usize, u64)> = HashMap::new();
+        // First the births: a child may have done something before its parent came to note it.
+        for event in events.iter().filter(|event| event.kind == Kind::Born as u32) {
+            places.insert(event.pid, run.processes.len());
+            run.processes.push(Process {
+                pid: event.pid,
+                name: String::new(),
+                born: event.time - start,
+                died: None,
+                gone: length,
+                waits: Vec::new(),
+                locks: Vec::new(),
+                signals: Vec::new(),
+            });
+        }
+        for event in events {
+            let time = event.time - start;
+            let [first, second] = event.numbers;
+            let Some(&place) = places.get(&event.pid) else { continue };
+            let open = |what: String| Span { from: time, to: length, what };
+            match event.kind {
+                kind if kind == Kind::Named as u32 => {
+                    let bytes = [first.to_le_bytes(), second.to_le_bytes()].concat();
+                    let text = String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_string();
+                    run.processes[place].name += &text;
+                }
+                kind if kind == Kind::Leaves as u32 => {
+                    run.processes[place].died = Some((time, format!("ended with {first}")));
+                }
+                kind if kind == Kind::Reaped as u32 => {
+                    let process = &mut run.processes[place];
+                    process.gone = time;
+                    let signal = first & 0x7f;
+                    let died =
+                        process.died.get_or_insert((time, format!("killed by signal {signal}")));
+                    let end = died.0;
+                    for span in process.waits.iter_mut().chain(&mut process.locks) {
+                        span.to = span.to.min(end);
+                    }
+                }
+                kind if kind == Kind::Signals as u32 => {
+                    let by = format!("signal {second} from {}", run.processes[place].name);
+                    if let Some(&target) = places.get(&(first as u32)) {
+                        run.processes[target].signals.push((time, by));
+                    }
+                }
+                kind if kind == Kind::Waits as u32 => {
+                    let what = What::from_numbers(second as u8 as u32, first, second >> 8);
+                    let name = |pid| Some(run.processes[*places.get(&pid)?].name.clone());
+                    let what = match what {
+                        What::Join(pid) => format!("to join {}", name(pid).unwrap_or_default()),
+                        what => object(what),
+                    };
+                    run.processes[place].waits.push(open(format!("waits {what}")));
+                }
+                kind if kind == Kind::GoesOn as u32 => {
+                    if let Some(wait) = run.processes[place].waits.last_mut() {
+                        wait.to = wait.to.min(time);
+                    }
+                }
+                kind if kind == Kind::Locks as u32 => {
+                    run.processes[place].locks.push(open(format!("holds lock #{}", first as u32)));
+                }
+                kind if kind == Kind::Unlocks as u32 => {
+                    let what = format!("holds lock #{}", first as u32);
+                    let locks = run.processes[place].locks.iter_mut().rev();
+                    if let Some(lock) = locks.into_iter().find(|lock| lock.what == what) {
+                        lock.to = lock.to.min(time);
+                    }
+                }
+                kind if kind == Kind::Sends as u32 => {
+                    let (position, count) = (second >> 16, second & 0xffff);
+                    for position in position..position + count {
+                        sent.insert((first, position), (place, time));
+                    }
+                }
+                kind if kind == Kind::Receives as u32 => {
+                    let (position, count) = (second >> 16, second & 0xffff);
+                    let from = sent.get(&(first, position)).filter(|from| from.0 != place);
+                    if let Some(&from) = from {
+                        let what = match count {
+                            1 => format!("message {position}"),
+                            _ => format!("messages {position} to {}", position + count - 1),
+                        };
+                        run.messages.push(Message { from, to: (place, time), what });
+                    }
+                }
+                _ => {}
+            }
+        }
+        run
+    }
+}
+
+/// A time in the unit that suits it.
+pub fn time(nanoseconds: u64) -> String {
+    match nanoseconds {
+        0 => "0".into(),
+        1..1_000 => format!("{nanoseconds} ns"),
+        1_000..1_000_000 => format!("{} µs", short(nanoseconds as f64 / 1e3)),
+        1_000_000..1_000_000_000 => format!("{} ms", short(nanoseconds as f64 / 1e6)),
+        _ => format!("{} s", short(nanoseconds as f64 / 1e9)),
+    }
+}
+
+fn short(value: f64) -> String {
+    let text = if value < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") };
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
