@@ -9,10 +9,17 @@ fork_harness::tests! {
     end_of_file,
     large_message,
     many,
+    pipe_work,
 }
 
 fn run(name: &str) -> Result<String> {
     fork_harness::run_example(name).map_err(anyhow::Error::msg)
+}
+
+fn pipe_work() -> Result<()> {
+    let text = run("pipe_work")?;
+    ensure!(text == "total 100000000\n", "{text}");
+    Ok(())
 }
 
 fn every_example_says_how_to_run_it_and_is_tested() -> Result<(), String> {

@@ -31,7 +31,7 @@ fn main() -> Result<()> {
         Ok(())
     })?;
 
-    // With `child.join()?` in its place the program would wait here for ever.
+    // With `child.join()?` in its place it would be a deadlock: see the example `deadlock`.
     let status = child.wait_timeout(Duration::from_millis(300))?;
     ensure!(status.is_none(), "the child ended: {status:?}");
     println!("joined first:  the child has not ended");

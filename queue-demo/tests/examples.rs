@@ -9,7 +9,9 @@ fork_harness::tests! {
     many_consumers,
     backpressure,
     batches,
+    deadlock,
     join_before_drain,
+    queue_work,
     task_done,
     pool,
 }
@@ -20,6 +22,23 @@ fn run(name: &str) -> Result<String> {
 
 fn every_example_says_how_to_run_it_and_is_tested() -> Result<(), String> {
     fork_harness::check_examples(include_str!("examples.rs"))
+}
+
+fn deadlock() -> Result<()> {
+    let text = run("deadlock")?;
+    for line in [
+        "join: cannot join process 'producer' (pid ",
+        "what the queue holds adds up to 10: nothing that was put is lost",
+    ] {
+        ensure!(text.lines().any(|printed| printed.starts_with(line)), "{text}");
+    }
+    Ok(())
+}
+
+fn queue_work() -> Result<()> {
+    let text = run("queue_work")?;
+    ensure!(text == "total 100000000\n", "{text}");
+    Ok(())
 }
 
 fn mixed_lines() -> Result<()> {

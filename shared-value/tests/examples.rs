@@ -12,6 +12,7 @@ fork_harness::tests! {
     poisoned,
     named_memory,
     manager,
+    value_work,
 }
 
 fn run(name: &str) -> Result<String> {
@@ -22,6 +23,12 @@ fn run(name: &str) -> Result<String> {
 fn value<'a>(text: &'a str, label: &str) -> Result<&'a str> {
     let line = text.lines().find_map(|line| line.strip_prefix(label));
     Ok(line.with_context(|| format!("no line '{label}'"))?.trim())
+}
+
+fn value_work() -> Result<()> {
+    let text = run("value_work")?;
+    ensure!(text == "total 100000000\n", "{text}");
+    Ok(())
 }
 
 fn every_example_says_how_to_run_it_and_is_tested() -> Result<(), String> {

@@ -15,7 +15,7 @@ const LOCKS: &str = "#d55e00";
 const MESSAGE: &str = "#7a7a7a";
 
 const WIDTH: f64 = 960.0;
-const TOP: f64 = 60.0;
+const TOP: f64 = 32.0;
 const RIGHT: f64 = 24.0;
 /// So many processes and messages are drawn at the most; the others are counted below.
 const ROWS: usize = 200;

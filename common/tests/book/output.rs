@@ -29,7 +29,13 @@ fn built() -> Result<PathBuf, String> {
 /// Runs `cargo run -p PACKAGE [--example NAME] [ARGUMENTS]`, and returns what a terminal would show:
 /// stdout and stderr together.
 pub fn run(root: &Path, command: &str) -> Result<String, String> {
-    let mut words = command.split_whitespace().filter(|&word| word != "--release").skip(2);
+    // The picture that a reader gets beside the program, we don't want to have here.
+    let drawn = command.strip_prefix("TIMELINE=");
+    let timeline = drawn.map(|_| Path::new(env!("CARGO_TARGET_TMPDIR")).join("run.svg"));
+    let mut words = command
+        .split_whitespace()
+        .filter(|&word| word != "--release")
+        .skip(if drawn.is_some() { 3 } else { 2 });
     let (Some("-p"), Some(package)) = (words.next(), words.next()) else {
         return Err("it names no package with -p".into());
     };
@@ -52,6 +58,7 @@ pub fn run(root: &Path, command: &str) -> Result<String, String> {
             .args(["--signal=KILL", "60"])
             .arg(&program)
             .args(words.filter(|&word| word != "--"));
+        limited.envs(timeline.map(|file| ("TIMELINE", file)));
         limited.current_dir(root).env_remove("RUST_BACKTRACE").stdout(copy).stderr(file).status()
     });
     let printed = std::fs::read(&path).map_err(|error| error.to_string())?;
