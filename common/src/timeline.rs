@@ -181,10 +181,10 @@ extern "C" fn end() {
     let text = match std::path::Path::new(file).extension().and_then(|kind| kind.to_str()) {
         Some("svg") => draw::svg(&run),
         Some("json") => trace::json(&run),
-        _ => return eprintln!("TIMELINE={}: name a file .svg or .json", file.display()),
+        _ => return eprintln!("TIMELINE={}: name a file .svg or .json", file.to_string_lossy()),
     };
     if let Err(error) = std::fs::write(file, text) {
-        eprintln!("cannot write the timeline {}: {error}", file.display());
+        eprintln!("cannot write the timeline {}: {error}", file.to_string_lossy());
     }
 }
 

@@ -69,7 +69,7 @@ fn the_articles_program_shows_its_workers_and_their_messages() -> Result<()> {
     let picture = drawn(&mut article(), ".svg")?;
     ensure!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"), "{picture}");
     assert_eq!(picture.matches("marker-end").count(), 5 + 1, "and the legend's");
-    for part in [">MainProcess<title>", "MainProcess waits to join", "<title>6 processes in "] {
+    for part in [">MainProcess<title>", "MainProcess runs, 0 to ", "<title>6 processes in "] {
         ensure!(picture.contains(part), "{part} is not in\n{picture}");
     }
     ensure!(!picture.contains("not drawn"), "{picture}");
