@@ -117,8 +117,9 @@ pub struct RobustLock {
     raw: UnsafeCell<libc::pthread_mutex_t>,
     /// 1 where someone has waited for long.
     waited_for: AtomicU32,
-    /// What a report of a deadlock calls it; 0 until it is placed.
-    number: u64,
+    /// What a report of a deadlock calls it; 0 until it is placed. Short, so that a lock and a small
+    /// value lie on one cache line.
+    number: u32,
 }
 
 // SAFETY: the C library's mutex is made to be used from several threads and processes at once.
@@ -172,7 +173,7 @@ impl RobustLock {
                         ))
                     });
             libc::pthread_mutexattr_destroy(attributes);
-            (*this).number = deadlock::number(&MADE);
+            (*this).number = deadlock::number(&MADE) as u32;
             placed
         }
     }
@@ -247,7 +248,7 @@ impl RobustLock {
             return result;
         }
         let waiting =
-            Waiting::begin(What::Lock(self.number), deadline.is_some(), Location::caller());
+            Waiting::begin(What::Lock(self.number()), deadline.is_some(), Location::caller());
         let mut nap = wait::LOOK_BEFORE_SLEEP;
         let mut long = false;
         loop {
@@ -272,7 +273,7 @@ impl RobustLock {
     /// What a report of a deadlock, or a timeline, calls it.
     #[inline]
     pub fn number(&self) -> u64 {
-        self.number
+        self.number.into()
     }
 
     /// The thread that holds the lock now, as far as can be told: 0 where it is free.
