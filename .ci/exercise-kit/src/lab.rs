@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use common::Shared;
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::getpid;
@@ -23,12 +24,14 @@ pub(crate) const SECRET: &str = "EXERCISE_SECRET";
 /// How many processes take part at the most, and how many items there are.
 const SEATS: usize = 8;
 const ITEMS: usize = 64;
-/// How long a process waits for the others to meet it. Where they come at all they come at once.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a process looks whether the others have come, before it gives up: for two seconds and
+/// more. A number of looks and not a time, since on a busy machine everything takes longer.
+const LOOKS: u32 = 4000;
+/// The time between two looks, and after how many of them the checker hears that this one waits.
+const LOOK: Duration = Duration::from_micros(500);
+const SIGN_OF_LIFE: u32 = 500;
 /// Longer than anyone sleeps who hopes that the trouble passes meanwhile.
 const LATE: Duration = Duration::from_secs(1);
-/// The time between two looks.
-const LOOK: Duration = Duration::from_micros(500);
 
 /// How many items there are in a check with this secret.
 pub(crate) fn items(secret: u64) -> u64 {
@@ -59,6 +62,10 @@ impl Lab {
     pub fn new(crew: usize) -> Result<Lab> {
         anyhow::ensure!((1..=SEATS).contains(&crew), "a crew of {crew}: at least 1, at most 8");
         let variable = |name| std::env::var(name).ok()?.parse().ok();
+        if variable(RECORD).is_some() {
+            // Where the checker is interrupted, nobody else ends what it was checking.
+            set_pdeathsig(Signal::SIGKILL)?;
+        }
         Ok(Lab {
             record: variable(RECORD).map(|number| number as RawFd),
             secret: variable(SECRET).unwrap_or(7),
@@ -113,21 +120,21 @@ impl Lab {
     pub fn meet(&self) {
         let seat = self.sit();
         let turn = self.turns[seat].fetch_add(1, SeqCst) + 1;
-        let deadline = Instant::now() + PATIENCE;
         let all_here = || (0..self.crew).all(|other| self.turns[other].load(SeqCst) >= turn);
-        while !all_here() && self.alone.load(SeqCst) == 0 {
-            let has_ended = |other: usize| {
-                let pid = self.seats[other].load(SeqCst);
-                pid != 0 && self.turns[other].load(SeqCst) < turn && proc::has_ended(pid)
-            };
-            if Instant::now() >= deadline || (0..self.crew).any(has_ended) {
-                self.alone.store(1, SeqCst);
-                self.tell("alone");
+        let has_ended = |other: usize| {
+            let pid = self.seats[other].load(SeqCst);
+            pid != 0 && self.turns[other].load(SeqCst) < turn && proc::has_ended(pid)
+        };
+        self.look_until(|| {
+            if (0..self.crew).any(has_ended) {
+                self.give_up();
             }
-            sleep(LOOK);
-        }
+            all_here() || self.alone.load(SeqCst) == 1
+        });
         if all_here() {
             self.tell("met");
+        } else {
+            self.give_up();
         }
     }
 
@@ -194,13 +201,12 @@ impl Lab {
     pub fn slow_square(&self, item: u64) -> u64 {
         self.work(item);
         let mark = |item: u64| &self.marks[item as usize % ITEMS];
-        let deadline = Instant::now() + PATIENCE;
-        while item % 3 == 0 && mark(item + 1).load(SeqCst) == 0 && self.alone.load(SeqCst) == 0 {
-            if Instant::now() >= deadline {
-                self.alone.store(1, SeqCst);
-                self.tell("alone");
+        if item % 3 == 0 {
+            let next = mark(item + 1);
+            self.look_until(|| next.load(SeqCst) == 1 || self.alone.load(SeqCst) == 1);
+            if next.load(SeqCst) == 0 {
+                self.give_up();
             }
-            sleep(LOOK);
         }
         mark(item).store(1, SeqCst);
         item * item
@@ -216,10 +222,7 @@ impl Lab {
     pub fn idle(&self) -> usize {
         let me = process::id();
         let children = || proc::descendants(me).into_iter().filter(move |p| p.parent == me);
-        let deadline = Instant::now() + PATIENCE;
-        while children().any(|child| child.state != 'Z') && Instant::now() < deadline {
-            sleep(LOOK);
-        }
+        self.look_until(|| children().all(|child| child.state == 'Z'));
         let zombies: Vec<_> = children().map(|child| child.pid.to_string()).collect();
         self.tell(&format!("idle {}", zombies.join(" ")));
         for cell in self.seats.iter().chain(self.turns.iter()) {
@@ -241,20 +244,34 @@ impl Lab {
     /// Waits until `happened` on the part of the process in seat `other`, or until that one has
     /// ended, or has slept for `long` after it was ready.
     fn wait_unless_asleep(&self, other: usize, long: Duration, happened: impl Fn() -> bool) {
-        let deadline = Instant::now() + PATIENCE + long;
         let mut asleep_since = None;
-        while !happened() && Instant::now() < deadline {
+        self.look_until(|| {
             let state = proc::process(self.seats[other].load(SeqCst)).map(|process| process.state);
-            match state {
-                None | Some('Z' | 'X') => return,
-                Some('S') => {
-                    if asleep_since.get_or_insert_with(Instant::now).elapsed() >= long {
-                        return;
-                    }
-                }
-                Some(_) => asleep_since = None,
+            if state != Some('S') {
+                asleep_since = None;
+                return happened() || matches!(state, None | Some('Z' | 'X'));
+            }
+            happened() || asleep_since.get_or_insert_with(Instant::now).elapsed() >= long
+        });
+    }
+
+    /// Looks until `condition` holds, or for long enough.
+    fn look_until(&self, mut condition: impl FnMut() -> bool) {
+        for look in 1..=LOOKS {
+            if condition() {
+                return;
+            }
+            if look % SIGN_OF_LIFE == 0 {
+                self.tell("waiting");
             }
             sleep(LOOK);
+        }
+    }
+
+    /// Tells the checker, once, that somebody has waited for the others in vain.
+    fn give_up(&self) {
+        if self.alone.swap(1, SeqCst) == 0 {
+            self.tell("alone");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use nix::libc;
 
@@ -47,6 +48,14 @@ pub fn descendants(ancestor: u32) -> Vec<Process> {
         found.extend(processes);
     }
     found
+}
+
+/// How many threads the processes of user `user` have together.
+pub fn threads_of(user: u32) -> usize {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let of_user = entries.filter(|entry| entry.metadata().is_ok_and(|meta| meta.uid() == user));
+    let tasks = of_user.filter_map(|entry| fs::read_dir(entry.path().join("task")).ok());
+    tasks.map(Iterator::count).sum()
 }
 
 /// What a sleeping process waits for.

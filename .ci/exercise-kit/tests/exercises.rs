@@ -10,6 +10,7 @@ use exercise_kit::check::{EXERCISES, Exercise, Program};
 fork_harness::tests! {
     the_tests_name_every_exercise,
     every_readme_has_what_a_student_needs,
+    what_cannot_be_built_is_a_symptom,
     zombie,
     lost_update,
     slow_lock,
@@ -75,6 +76,13 @@ fn every_readme_has_what_a_student_needs() -> Result<()> {
         ensure!(readme.minutes().parse::<u32>().is_ok(), "{}: no minutes", exercise.name);
         ensure!(readme.hints().len() == 3, "{}: not three hints", exercise.name);
     }
+    Ok(())
+}
+
+fn what_cannot_be_built_is_a_symptom() -> Result<()> {
+    let nowhere = Exercise { name: "nowhere", ..EXERCISES[0] };
+    let verdict = nowhere.check(Program::Solution)?;
+    ensure!(verdict.as_ref().is_err_and(|symptom| symptom.name == "not built"), "{verdict:?}");
     Ok(())
 }
 

@@ -28,7 +28,7 @@ fork_harness::tests! {
 
 const LIMITS: Limits = Limits {
     time: Duration::from_secs(5),
-    still: Duration::from_secs(3),
+    still: Duration::from_secs(2),
     processes: 64,
     output: 100_000,
 };

@@ -267,3 +267,23 @@ fn quoted(text: &str) -> String {
     }
     quoted + "\""
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_json_holds_a_verdict_with_whatever_a_program_printed() {
+        let mut symptom = Symptom::new("torn message", "nobody sent '\"\\'");
+        symptom.evidence.push("a tab\t".into());
+        assert_eq!(
+            EXERCISES[0].json(&Err(symptom)),
+            r#"{"exercise":"zombie","solved":false,"symptom":"torn message","detail":"nobody sent '\"\\'","evidence":["a tab\u0009"]}"#
+        );
+        let solved = EXERCISES[0].json(&Ok("all well".into()));
+        assert!(
+            solved.contains(r#""solved":true,"symptom":null,"detail":"all well","#),
+            "{solved}"
+        );
+    }
+}

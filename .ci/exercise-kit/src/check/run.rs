@@ -13,7 +13,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -23,7 +23,7 @@ use nix::sys::socket::{
     setsockopt, socketpair, sockopt,
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getuid};
 
 use crate::lab::{RECORD, SECRET};
 use crate::proc::{self, Process, Waits};
@@ -45,8 +45,8 @@ impl Limits {
     /// What is enough for every exercise.
     pub const EXERCISE: Limits = Limits {
         time: Duration::from_secs(20),
-        // More than any pause of the lab takes.
-        still: Duration::from_secs(3),
+        // A lab that waits shows a sign of life more often.
+        still: Duration::from_secs(2),
         processes: 64,
         output: 1 << 20,
     };
@@ -104,7 +104,7 @@ pub fn run(command: &mut Command, secret: u64, waits_for: &str, limits: Limits) 
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env_remove("RUST_BACKTRACE");
     command.env(RECORD, tells.as_raw_fd().to_string()).env(SECRET, secret.to_string());
-    let mut child = with_limits(|| command.spawn())
+    let mut child = with_limits(limits, || command.spawn())
         .with_context(|| format!("cannot start {:?}", command.get_program()))?;
     drop(tells);
 
@@ -126,7 +126,7 @@ pub fn run(command: &mut Command, secret: u64, waits_for: &str, limits: Limits) 
         last: Vec::new(),
     };
     let end = watched.watch();
-    watched.end_all();
+    watched.end_all()?;
     watched.listen(); // what was said last
     let [stdout, stderr] = watched.pipes.map(|pipe| pipe.text());
     let left = watched.left.into_iter().collect();
@@ -135,8 +135,11 @@ pub fn run(command: &mut Command, secret: u64, waits_for: &str, limits: Limits) 
 
 /// Starts a program that inherits limits on what no look can stop in time. They are this process's
 /// own for that moment.
-fn with_limits<T>(start: impl FnOnce() -> io::Result<T>) -> Result<T> {
+fn with_limits<T>(limits: Limits, start: impl FnOnce() -> io::Result<T>) -> Result<T> {
+    let user = getuid();
     let limits = [
+        // It counts all that the user has, and does not bind root.
+        (Resource::RLIMIT_NPROC, (proc::threads_of(user.as_raw()) + 2 * limits.processes) as u64),
         (Resource::RLIMIT_CORE, 0),
         (Resource::RLIMIT_CPU, 60),
         (Resource::RLIMIT_AS, 4 << 30),
@@ -145,7 +148,7 @@ fn with_limits<T>(start: impl FnOnce() -> io::Result<T>) -> Result<T> {
     let before = limits.map(|(resource, _)| getrlimit(resource));
     for (resource, limit) in limits {
         let (_, hard) = getrlimit(resource)?;
-        setrlimit(resource, hard.min(limit), hard)?;
+        setrlimit(resource, limit.min(hard), hard)?;
     }
     let started = start();
     for ((resource, _), before) in limits.into_iter().zip(before) {
@@ -299,9 +302,9 @@ impl Watched<'_> {
     }
 
     /// Kills and reaps everything that is left.
-    fn end_all(&mut self) {
+    fn end_all(&mut self) -> Result<()> {
         let group = Pid::from_raw(self.main as i32);
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             // All of the group at one blow: who forks meanwhile has the signal already. Then those
             // that have left the group.
@@ -311,9 +314,10 @@ impl Watched<'_> {
                 let _ = kill(Pid::from_raw(process.pid as i32), Signal::SIGKILL);
             }
             self.reap();
-            if processes.is_empty() || Instant::now() >= deadline {
-                return;
+            if processes.is_empty() {
+                return Ok(());
             }
+            ensure!(Instant::now() < deadline, "{} processes cannot be killed", processes.len());
             sleep(Duration::from_millis(1));
         }
     }
