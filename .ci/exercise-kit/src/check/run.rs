@@ -141,7 +141,6 @@ fn with_limits<T>(limits: Limits, start: impl FnOnce() -> io::Result<T>) -> Resu
         // It counts all that the user has, and does not bind root.
         (Resource::RLIMIT_NPROC, (proc::threads_of(user.as_raw()) + 2 * limits.processes) as u64),
         (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_CPU, 60),
         (Resource::RLIMIT_AS, 4 << 30),
         (Resource::RLIMIT_FSIZE, 64 << 20),
     ];
