@@ -30,6 +30,9 @@ const LOOKS: u32 = 4000;
 /// The time between two looks, and after how many of them the checker hears that this one waits.
 const LOOK: Duration = Duration::from_micros(500);
 const SIGN_OF_LIFE: u32 = 500;
+/// The marks of a process that has said so.
+const READY: u32 = 1;
+const BEGUN: u32 = 2;
 /// Longer than anyone sleeps who hopes that the trouble passes meanwhile.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -158,21 +161,24 @@ impl Lab {
         item * item
     }
 
-    /// This process is prepared now. Each one but the first takes its time over that: until the
-    /// first has begun, or has slept for a second.
-    pub fn ready(&self) {
-        let seat = self.sit();
+    /// Process `number` is prepared now: 0, 1 and so on. Each takes its time over that: until the one
+    /// before it has begun, or has been asleep for a second.
+    pub fn ready(&self, number: usize) {
+        let seat = number.min(SEATS - 1);
+        self.seats[seat].store(process::id(), SeqCst);
         if seat > 0 {
-            self.wait_unless_asleep(0, LATE, || self.marks[0].load(SeqCst) == 2);
+            let is = |mark| self.marks[seat - 1].load(SeqCst) >= mark;
+            self.look_until(|| is(READY));
+            self.wait_unless_asleep(seat - 1, LATE, || is(BEGUN));
         }
         self.tell("ready");
-        self.marks[seat].store(1, SeqCst);
+        self.marks[seat].store(READY, SeqCst);
     }
 
     /// This process begins now.
     pub fn begin(&self) {
         self.tell("begin");
-        self.marks[self.sit()].store(2, SeqCst);
+        self.marks[self.sit()].store(BEGUN, SeqCst);
     }
 
     /// A pause of a second: longer than anyone waits who hopes that nothing more will come.

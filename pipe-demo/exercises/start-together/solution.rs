@@ -8,8 +8,8 @@ use pipe_demo::Connection;
 
 const RUNNERS: usize = 3;
 
-fn run(lab: &Lab, conn: Connection<()>) -> Result<()> {
-    lab.ready();
+fn run(lab: &Lab, number: usize, conn: Connection<()>) -> Result<()> {
+    lab.ready(number);
     conn.send(())?; // "I am ready"
     conn.recv()?; // "go"
     lab.begin();
@@ -20,10 +20,10 @@ fn main() -> Result<()> {
     let lab = Lab::new(RUNNERS)?;
     let mut conns = Vec::new();
     let mut runners = Vec::new();
-    for number in 1..=RUNNERS {
+    for number in 0..RUNNERS {
         let (conn, runner_conn) = Connection::pair()?;
         let lab = &lab;
-        runners.push(spawn(format!("Runner-{number}"), move || run(lab, runner_conn))?);
+        runners.push(spawn(format!("Runner-{number}"), move || run(lab, number, runner_conn))?);
         conns.push(conn);
     }
 

@@ -27,6 +27,9 @@ fn main() -> Result<()> {
     let player = spawn("Other player", move || other_player(lent, other_conn))?;
 
     for ball in 1..=BALLS {
+        if ball == 6 {
+            lab.late(); // a shoelace: for a second, no ball comes
+        }
         conn.send(ball)?;
         println!("ball {} is back", conn.recv()?);
     }

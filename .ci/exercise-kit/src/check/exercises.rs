@@ -239,6 +239,9 @@ fn worker_dies(seen: &Seen) -> Verdict {
     seen.together(3)?;
     seen.times("dies", 1)?;
     let results: Vec<_> = seen.numbers("received").collect();
+    if results.len() as u64 > items {
+        return Err(Symptom::new("twice", format!("{} results of {items} items", results.len())));
+    }
     if let Some(item) = (0..items).find(|item| !results.contains(&(item * item))) {
         return Err(Symptom::new("lost items", format!("the result of item {item} never arrived")));
     }

@@ -33,7 +33,8 @@ use crate::proc::{self, Process, Waits};
 pub struct Limits {
     /// How long it may run.
     pub time: Duration,
-    /// How long nobody may do anything before it counts as standing still.
+    /// How long nobody may do anything before it counts as standing still; and that is looked at 200
+    /// times at least, since on a busy machine we, too, may have to wait.
     pub still: Duration,
     /// How many processes there may be at the same time.
     pub processes: usize,
@@ -122,6 +123,7 @@ pub fn run(command: &mut Command, secret: u64, waits_for: &str, limits: Limits) 
             Stream::new(child.stderr.take().context("no stderr")?)?,
         ],
         still_since: Instant::now(),
+        looks: 0,
         traces: (0, 0, 0),
         last: Vec::new(),
     };
@@ -168,6 +170,7 @@ struct Watched<'a> {
     told: usize,
     pipes: [Stream; 2],
     still_since: Instant,
+    looks: u32,
     /// Time on a processor, bytes printed and records, when somebody last did something.
     traces: (u64, usize, usize),
     last: Vec<u32>,
@@ -218,8 +221,10 @@ impl Watched<'_> {
             self.traces = (ticks, self.printed(), self.records.len());
             self.last = pids;
             self.still_since = Instant::now();
+            self.looks = 0;
         }
-        !is_running && self.still_since.elapsed() > self.limits.still
+        self.looks += 1;
+        !is_running && self.looks > 200 && self.still_since.elapsed() > self.limits.still
     }
 
     fn still(&self, processes: &[Process]) -> End {
