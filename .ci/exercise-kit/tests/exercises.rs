@@ -1,15 +1,17 @@
 //! For the maintainers: every starter builds without warnings and shows its declared symptom, every
 //! solution passes, and every tempting fix fails with the symptom it deserves.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use exercise_kit::check::{EXERCISES, Exercise, Program};
+use exercise_kit::check::{EXERCISES, Exercise, Program, root};
 
 fork_harness::tests! {
     the_tests_name_every_exercise,
     every_readme_has_what_a_student_needs,
+    the_book_lists_every_exercise_and_every_symptom,
     what_cannot_be_built_is_a_symptom,
     zombie,
     lost_update,
@@ -24,6 +26,7 @@ fork_harness::tests! {
     worker_dies,
     imap_in_order;
     long: every_solution_passes_50_times_with_all_processors_loaded,
+    every_symptom_shows_10_times_with_all_processors_loaded,
 }
 
 macro_rules! exercises {
@@ -41,15 +44,30 @@ exercises!(zombie lost_update slow_lock tennis start_together join_before_drain 
 fn three_programs(name: &str) -> Result<()> {
     let name = name.replace('_', "-");
     let exercise = EXERCISES.iter().find(|exercise| exercise.name == name).context(name)?;
+    [Program::Starter, Program::Solution, Program::Tempting]
+        .into_iter()
+        .try_for_each(|program| shows_its_symptom(exercise, program, 1))
+}
+
+/// Checks that a starter or a tempting fix shows its symptom, and a solution none, so many times.
+fn shows_its_symptom(exercise: &Exercise, program: Program, times: u32) -> Result<()> {
     let [starter, tempting] = exercise.symptoms.map(Some);
-    let expected =
-        [(Program::Starter, starter), (Program::Solution, None), (Program::Tempting, tempting)];
-    for (program, symptom) in expected {
-        let (path, said) = exercise.build(program)?;
-        ensure!(said.is_empty(), "{program:?}: the compiler says {said}");
-        let verdict = exercise.verdict(&path.context("not built")?)?;
+    let symptom = match program {
+        Program::Starter => starter,
+        Program::Solution => None,
+        Program::Tempting => tempting,
+    };
+    let (path, said) = exercise.build(program)?;
+    ensure!(said.is_empty(), "{program:?}: the compiler says {said}");
+    let path = path.context("not built")?;
+    for time in 1..=times {
+        let verdict = exercise.verdict(&path)?;
         let found = verdict.as_ref().err().map(|symptom| symptom.name);
-        ensure!(found == symptom, "{program:?}: {verdict:?} instead of {symptom:?}");
+        let name = exercise.name;
+        ensure!(found == symptom, "{name} {program:?}, run {time}: {verdict:?}, not {symptom:?}");
+    }
+    if times > 1 {
+        println!("## {} {program:?}: {times} times", exercise.name);
     }
     Ok(())
 }
@@ -79,6 +97,20 @@ fn every_readme_has_what_a_student_needs() -> Result<()> {
     Ok(())
 }
 
+fn the_book_lists_every_exercise_and_every_symptom() -> Result<()> {
+    let book = fs::read_to_string(root().join("docs/exercises.md"))?;
+    for (index, exercise) in EXERCISES.iter().enumerate() {
+        let (name, package) = (exercise.name, exercise.package);
+        let readme = exercise.readme()?;
+        let row = format!("| {} | `{name}` | `{package}` | {} |", index + 1, readme.minutes());
+        ensure!(book.contains(&row), "the book lacks {row}");
+        for symptom in exercise.symptoms {
+            ensure!(book.contains(&format!("`{symptom}`")), "the book lacks {symptom}");
+        }
+    }
+    Ok(())
+}
+
 fn what_cannot_be_built_is_a_symptom() -> Result<()> {
     let nowhere = Exercise { name: "nowhere", ..EXERCISES[0] };
     let verdict = nowhere.check(Program::Solution)?;
@@ -87,6 +119,18 @@ fn what_cannot_be_built_is_a_symptom() -> Result<()> {
 }
 
 fn every_solution_passes_50_times_with_all_processors_loaded() -> Result<()> {
+    loaded(|exercise| shows_its_symptom(exercise, Program::Solution, 50))
+}
+
+fn every_symptom_shows_10_times_with_all_processors_loaded() -> Result<()> {
+    loaded(|exercise| {
+        shows_its_symptom(exercise, Program::Starter, 10)?;
+        shows_its_symptom(exercise, Program::Tempting, 10)
+    })
+}
+
+/// Checks every exercise, while as many threads as there are processors do nothing but run.
+fn loaded(check: impl FnMut(&Exercise) -> Result<()>) -> Result<()> {
     let stop = AtomicBool::new(false);
     let burn = || {
         while !stop.load(Relaxed) {
@@ -97,19 +141,8 @@ fn every_solution_passes_50_times_with_all_processors_loaded() -> Result<()> {
         for _ in 0..thread::available_parallelism()?.get() {
             scope.spawn(burn);
         }
-        let passed = EXERCISES.iter().try_for_each(passes_50_times);
+        let checked = EXERCISES.iter().try_for_each(check);
         stop.store(true, Relaxed);
-        passed
+        checked
     })
-}
-
-fn passes_50_times(exercise: &Exercise) -> Result<()> {
-    let (path, _) = exercise.build(Program::Solution)?;
-    let path = path.context("not built")?;
-    for time in 1..=50 {
-        let verdict = exercise.verdict(&path)?;
-        ensure!(verdict.is_ok(), "{}, the {time}th time: {verdict:?}", exercise.name);
-    }
-    println!("## {} passed 50 times", exercise.name);
-    Ok(())
 }
