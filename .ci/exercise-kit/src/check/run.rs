@@ -45,7 +45,7 @@ pub struct Limits {
 impl Limits {
     /// What is enough for every exercise.
     pub const EXERCISE: Limits = Limits {
-        time: Duration::from_secs(20),
+        time: Duration::from_secs(30),
         // A lab that waits shows a sign of life more often.
         still: Duration::from_secs(2),
         processes: 64,
