@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use nix::libc;
 
@@ -94,8 +95,10 @@ pub fn waits(pid: u32) -> Waits {
         libc::SYS_wait4 => Waits::Join((first as i32 > 0).then_some(first as u32)),
         libc::SYS_waitid => Waits::Join((first == 1).then_some(second as u32)),
         libc::SYS_futex => Waits::Futex,
-        libc::SYS_ppoll => Waits::Connection,
-        call if call == poll => Waits::Connection,
+        // `join` polls for the end of its child.
+        call if call == poll || call == libc::SYS_ppoll => {
+            joins(pid).map_or(Waits::Connection, |child| Waits::Join(Some(child)))
+        }
         libc::SYS_read | libc::SYS_recvfrom => {
             let file = fs::read_link(format!("/proc/{pid}/fd/{first}"));
             Waits::Read(file.map_or_else(|_| "?".into(), |file| file.display().to_string()))
@@ -103,6 +106,16 @@ pub fn waits(pid: u32) -> Waits {
         libc::SYS_clock_nanosleep | libc::SYS_nanosleep => Waits::Sleep,
         _ => Waits::Unknown,
     }
+}
+
+/// The child whose end process `pid` has a descriptor for, as `join` has while it waits.
+fn joins(pid: u32) -> Option<u32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let is_one =
+        |path: PathBuf| fs::read_link(path).is_ok_and(|to| to == Path::new("anon_inode:[pidfd]"));
+    let number = entries.into_iter().find(|entry| is_one(entry.path()))?.file_name();
+    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.to_str()?)).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
 }
 
 /// Whether process `pid` has `file`, such as `pipe:[4711]`, open for writing.
