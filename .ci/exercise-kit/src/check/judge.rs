@@ -60,8 +60,9 @@ pub fn judge(seen: &Seen, judge: fn(&Seen) -> Verdict, limits: Limits) -> Verdic
 
 fn ended(seen: &Seen, limits: Limits) -> Result<(), Symptom> {
     if let Some(start) = seen.stderr.find(DEADLOCK_REPORT) {
-        let report = seen.stderr[start..].lines().map(String::from).collect();
-        let detail = "every process waits for another";
+        let lines = seen.stderr[start..].lines().take(20);
+        let report: Vec<_> = lines.map(|line| format!("{line:.200}")).collect();
+        let detail = report.get(1).map_or("", |line| line.trim()).to_string();
         return Err(Symptom { evidence: report, ..Symptom::new("deadlock", detail) });
     }
     Err(match &seen.end {
