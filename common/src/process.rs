@@ -23,7 +23,7 @@ use nix::sys::signal::{self, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
-use crate::deadlock::{self, Birth, Waiting, What};
+use crate::deadlock::{self, Birth, Deadlock, Waiting, What};
 use crate::timeline::Kind;
 use crate::{ends, lock, timeline, wait};
 
@@ -32,6 +32,8 @@ const FAILED: i32 = 1;
 /// The longest sleep between two looks at a child that is waited for with a limit.
 const LONGEST_NAP: Duration = Duration::from_millis(5);
 
+/// How long a child has to end by itself after a deadlock.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long, in milliseconds, one who joins sleeps before it looks again whether that can end.
 const LOOK_AGAIN: u8 = 100;
 
@@ -330,7 +332,17 @@ impl Process {
     /// by SIGKILL`). Or what [`wait`](Process::wait) says.
     #[track_caller]
     pub fn join(mut self) -> Result<()> {
-        let status = self.wait()?;
+        let status = match self.wait() {
+            Ok(status) => status,
+            Err(error) => {
+                // In a deadlock the child's call has failed as ours has. Let it say so and end by
+                // itself before it is killed for being dropped.
+                if error.is::<Deadlock>() {
+                    let _ = self.wait_timeout(LAST_WORDS);
+                }
+                return Err(error);
+            }
+        };
         if status.success() { Ok(()) } else { bail!("{} {}", self.title(), cause(status)) }
     }
 
