@@ -26,8 +26,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
+use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use nix::sys::signal::kill;
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
 
 pub(crate) use crate::deadlock::report::object_alone as object;
 use crate::deadlock::report::report;
@@ -502,7 +505,9 @@ enum Life {
 impl Life {
     fn of(pid: u32) -> Life {
         let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
-            return Life::Over;
+            // Also without a descriptor to ask by, or the right to ask, while it lives and runs.
+            let gone = kill(Pid::from_raw(pid as i32), None) == Err(Errno::ESRCH);
+            return if gone { Life::Over } else { Life::Other };
         };
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;

@@ -17,6 +17,7 @@ use common::{LockError, Mutex, Process, Shared, spawn};
 use fastrand::Rng;
 use fork_harness::deadlocks::{self, Expected, check_deadlocks, check_finishing};
 use fork_harness::tests;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{self, SigHandler, Signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
@@ -87,12 +88,12 @@ fn ten_thousand_programs_that_finish_are_left_alone() -> Result<()> {
 const LONG: Duration = Duration::from_millis(600);
 
 fn who_does_something_else_is_not_waiting() -> Result<()> {
-    for number in 0..10 {
+    for number in 0..11 {
         let ran = deadlocks::run("patient", number, Some(0))?;
         ensure!((ran.code, &*ran.stderr) == (Some(0), ""), "program {number}: {ran:?}");
     }
     // The same program is a deadlock if nobody does anything.
-    let ran = deadlocks::run("patient", 10, Some(0))?;
+    let ran = deadlocks::run("patient", 11, Some(0))?;
     ensure!(ran.code == Some(1) && ran.stderr.starts_with("deadlock: "), "{ran:?}");
     Ok(())
 }
@@ -192,6 +193,18 @@ fn patient(number: u64) -> Result<()> {
             })?;
             thread::sleep(LONG / 2); // so that it waits before there is a task
             tasks.put(Slow)?;
+            worker.join()?;
+        }
+        // It sleeps, and who waits for it has no descriptor left to ask the system about it.
+        10 => {
+            let answers = &Queue::<u64>::new()?;
+            let worker = spawn("worker", || {
+                thread::sleep(LONG);
+                Ok(answers.put(1)?)
+            })?;
+            let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            setrlimit(Resource::RLIMIT_NOFILE, 0, most)?;
+            ensure!(answers.get() == Ok(1));
             worker.join()?;
         }
         _ => return waiter.join(),
