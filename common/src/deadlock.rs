@@ -11,8 +11,8 @@
 //! [`Deadlock`].
 //!
 //! Who computes, sleeps, reads a file or waits with a limit has nothing in its row that says
-//! otherwise, and counts as running. So does one that is stopped, that has other threads, or that
-//! handles signals, since a handler may do anything. A process that was forked past
+//! otherwise, and counts as running. So does one that is stopped, that has other threads, that has
+//! set an alarm or a timer, or that handles signals, since a handler may do anything. A process that was forked past
 //! [`spawn`](crate::spawn) has no row, and from then on nothing is reported.
 //!
 //! `DEADLOCK_REPORT=off` in the environment switches all of it off; a number there says for how
@@ -20,6 +20,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::process::id;
 use std::sync::OnceLock;
@@ -326,7 +327,7 @@ impl Waiting {
     /// the wait is `bounded` there is nothing to write down: it ends by itself.
     pub fn begin(what: What, bounded: bool, place: &Location<'_>) -> Waiting {
         timeline::waits(what);
-        if bounded {
+        if bounded || alarm_is_set() {
             return Waiting { row: None };
         }
         let row = board().and_then(|board| Some((board, board.mine()?)));
@@ -516,19 +517,33 @@ impl Life {
         let signals = |name| field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok());
         // Rust's own handlers are for SIGSEGV (11) and SIGBUS (7), the C library's are 32 and 33.
         let harmless = 1 << 10 | 1 << 6 | 0b11 << 31;
+        // Each of these will send a signal some time. Some kernels do not tell them.
+        let timers = || std::fs::read(format!("/proc/{pid}/timers")).unwrap_or_default();
         match field("State") {
             Some("Z" | "X") | None => Life::Over,
             Some("R" | "S" | "D")
                 if field("Threads") == Some("1")
                     && signals("SigPnd") == Some(0)
                     && signals("ShdPnd") == Some(0)
-                    && signals("SigCgt").is_some_and(|caught| caught & !harmless == 0) =>
+                    && signals("SigCgt").is_some_and(|caught| caught & !harmless == 0)
+                    && timers().is_empty() =>
             {
                 Life::Waits
             }
             Some(_) => Life::Other,
         }
     }
+}
+
+/// Whether a signal of the clock will come to this process, which may end it, and so others' waits.
+fn alarm_is_set() -> bool {
+    let mut timer = MaybeUninit::<libc::itimerval>::zeroed();
+    // SAFETY: there is room for the answer, for which zeros are a value too.
+    let left = unsafe {
+        libc::getitimer(libc::ITIMER_REAL, timer.as_mut_ptr());
+        timer.assume_init().it_value
+    };
+    (left.tv_sec, left.tv_usec) != (0, 0)
 }
 
 /// Nanoseconds of the clock that all processes share.

@@ -20,7 +20,7 @@ use fork_harness::tests;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{self, SigHandler, Signal};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, alarm, fork};
 use queue_demo::{JoinableQueue, Queue, QueueError};
 
 fn main() -> ExitCode {
@@ -88,12 +88,12 @@ fn ten_thousand_programs_that_finish_are_left_alone() -> Result<()> {
 const LONG: Duration = Duration::from_millis(600);
 
 fn who_does_something_else_is_not_waiting() -> Result<()> {
-    for number in 0..11 {
+    for number in 0..12 {
         let ran = deadlocks::run("patient", number, Some(0))?;
         ensure!((ran.code, &*ran.stderr) == (Some(0), ""), "program {number}: {ran:?}");
     }
     // The same program is a deadlock if nobody does anything.
-    let ran = deadlocks::run("patient", 11, Some(0))?;
+    let ran = deadlocks::run("patient", 12, Some(0))?;
     ensure!(ran.code == Some(1) && ran.stderr.starts_with("deadlock: "), "{ran:?}");
     Ok(())
 }
@@ -206,6 +206,15 @@ fn patient(number: u64) -> Result<()> {
             setrlimit(Resource::RLIMIT_NOFILE, 0, most)?;
             ensure!(answers.get() == Ok(1));
             worker.join()?;
+        }
+        // It has set itself an alarm, which will end it.
+        11 => {
+            let mut child = spawn("with-an-alarm", || {
+                alarm::set(1);
+                queue.get()?;
+                Ok(())
+            })?;
+            ensure!(child.wait()?.signal() == Some(libc::SIGALRM), "it was not ended");
         }
         _ => return waiter.join(),
     }
