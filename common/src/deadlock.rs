@@ -121,8 +121,9 @@ struct Text<const WORDS: usize>([AtomicU64; WORDS]);
 impl<const WORDS: usize> Text<WORDS> {
     /// Keeps the end of `text` where it is too long: of a path that tells more.
     fn set(&self, text: &str) {
-        let bytes = &text.as_bytes()[text.len().saturating_sub(8 * WORDS)..];
-        let mut chunks = bytes.chunks(8);
+        let longest = text.len().saturating_sub(8 * WORDS);
+        let start = (longest..=text.len()).find(|&start| text.is_char_boundary(start));
+        let mut chunks = text.as_bytes()[start.unwrap_or(0)..].chunks(8);
         for word in &self.0 {
             let mut bytes = [0; 8];
             let chunk = chunks.next().unwrap_or_default();
