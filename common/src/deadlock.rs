@@ -144,7 +144,6 @@ mod state {
     pub const FREE: u32 = 0;
     pub const RUNNING: u32 = 1;
     pub const WAITING: u32 = 2;
-    pub const DEAD: u32 = 3;
 }
 
 /// What is known of one process. Written by itself; by its parent before it runs and after its
@@ -152,9 +151,12 @@ mod state {
 #[repr(C, align(128))]
 struct Row {
     state: AtomicU32,
-    /// 0 from the time when the row is taken until the fork.
+    /// 0 until the fork.
     pid: AtomicU32,
     parent: AtomicU32,
+    /// The pid that was found dead, if any. Not a state: by the time when the finder writes it, the
+    /// row may be another process's, and must not die with its last owner.
+    dead: AtomicU32,
     /// Who holds the lock that this process waits for.
     holder: AtomicU32,
     name: Text<4>,
@@ -174,6 +176,24 @@ struct Row {
 }
 
 impl Row {
+    /// The process that has to live for this row to mean anything: its own one, or before the fork
+    /// the one that forks. 0 where the row is just being taken or given back.
+    fn owner(&self) -> u32 {
+        match self.pid.load(Acquire) {
+            0 => self.parent.load(Acquire),
+            pid => pid,
+        }
+    }
+
+    fn is_known_dead(&self) -> bool {
+        let owner = self.owner();
+        owner != 0 && self.dead.load(Acquire) == owner
+    }
+
+    fn waits(&self) -> bool {
+        self.state.load(Acquire) == state::WAITING && !self.is_known_dead()
+    }
+
     fn what(&self) -> What {
         What::from_numbers(
             self.kind.load(Relaxed),
@@ -225,14 +245,7 @@ fn board() -> Option<&'static Board> {
         }
         let quiet = wish.parse().unwrap_or(QUIET);
         watch_forks();
-        let (access, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
-        let len = size_of::<Board>().try_into().ok()?;
-        // SAFETY: a new mapping, at an address that the system chooses. Pages that nobody writes to
-        // take no memory.
-        let memory = unsafe { mmap_anonymous(None, len, access, flags) }.ok()?;
-        // SAFETY: it is large enough, aligned to a page, and stays for as long as the process. All
-        // of a board is atomics, for which zeros are a value.
-        let board: &'static Board = unsafe { memory.cast::<Board>().as_ref() };
+        let board = Board::new()?;
         board.changes.store(1, Relaxed);
         board.quiet.store(quiet.saturating_mul(1_000_000), Relaxed);
         let row = board.take_row(&crate::current_name())?;
@@ -299,7 +312,7 @@ impl Drop for Birth {
     fn drop(&mut self) {
         SPAWNING.store(false, Relaxed);
         if let Some((board, row)) = self.0 {
-            board.change(&board.rows[row], state::FREE);
+            board.give_back(&board.rows[row]);
         }
     }
 }
@@ -307,7 +320,7 @@ impl Drop for Birth {
 /// The child of this row has ended and was reaped.
 pub(crate) fn reaped(row: u32) {
     if let (Some(board), Some(index)) = (board(), (row as usize).checked_sub(1)) {
-        board.change(&board.rows[index], state::FREE);
+        board.give_back(&board.rows[index]);
     }
 }
 
@@ -366,6 +379,17 @@ impl Drop for Waiting {
 }
 
 impl Board {
+    fn new() -> Option<&'static Board> {
+        let (access, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
+        let len = size_of::<Board>().try_into().ok()?;
+        // SAFETY: a new mapping, at an address that the system chooses. Pages that nobody writes to
+        // take no memory.
+        let memory = unsafe { mmap_anonymous(None, len, access, flags) }.ok()?;
+        // SAFETY: it is large enough, aligned to a page, and stays for as long as the process. All
+        // of a board is atomics, for which zeros are a value.
+        Some(unsafe { memory.cast::<Board>().as_ref() })
+    }
+
     /// The row of this process.
     fn mine(&self) -> Option<&Row> {
         Some(&self.rows[(MINE.load(Relaxed) as usize).checked_sub(1)?])
@@ -383,8 +407,7 @@ impl Board {
         let index = (start..ROWS).chain(0..start).find(|&index| free(&self.rows[index]))?;
         HINT.store((index + 1) as u32 % ROWS as u32, Relaxed);
         let row = &self.rows[index];
-        row.pid.store(0, Relaxed);
-        row.parent.store(id(), Relaxed);
+        row.parent.store(id(), Release);
         row.name.set(name);
         self.used.fetch_max(index as u32 + 1, Relaxed);
         self.changes.fetch_add(1, AcqRel);
@@ -394,6 +417,14 @@ impl Board {
     fn change(&self, row: &Row, state: u32) {
         row.state.store(state, Release);
         self.changes.fetch_add(1, AcqRel);
+    }
+
+    fn give_back(&self, row: &Row) {
+        // In this order, so that nobody takes the next owner for this one, or its parent.
+        row.parent.store(0, Release);
+        row.pid.store(0, Release);
+        row.dead.store(0, Release);
+        self.change(row, state::FREE);
     }
 
     /// `None` where another thread of this process waits already: its row has room for one wait,
@@ -449,23 +480,19 @@ impl Board {
         // The cheap look first: one that runs, or has not looked again, is usually soon found.
         for row in rows {
             let waits = match row.state.load(Acquire) {
-                state::FREE | state::DEAD => continue,
+                state::FREE => continue,
+                _ if row.is_known_dead() => continue,
                 state::WAITING => row.looked.load(Acquire) == change,
                 _ => false,
             };
             if !waits {
-                if self.is_dead(row) {
-                    // What it held is free now and who waited for it has to look again.
-                    self.change(row, state::DEAD);
-                }
+                self.life(row);
                 return;
             }
         }
-        for row in rows.iter().filter(|row| row.state.load(Relaxed) == state::WAITING) {
-            match Life::of(row.pid.load(Relaxed)) {
-                Life::Waits => {}
-                Life::Other => return,
-                Life::Over => return self.change(row, state::DEAD),
+        for row in rows.iter().filter(|row| row.waits()) {
+            if !matches!(self.life(row), Life::Waits) {
+                return;
             }
         }
         if !suspected {
@@ -486,13 +513,16 @@ impl Board {
         }
     }
 
-    /// Whether the process of a row that does not say so has died.
-    fn is_dead(&self, row: &Row) -> bool {
-        match row.pid.load(Relaxed) {
-            // Its parent died before it could write down the pid.
-            0 => matches!(Life::of(row.parent.load(Relaxed)), Life::Over),
-            pid => matches!(Life::of(pid), Life::Over),
+    /// How the process of a row lives. If it has died, that is noted: what it held is free now, and
+    /// who waited for it has to look again.
+    fn life(&self, row: &Row) -> Life {
+        let owner = row.owner();
+        let life = if owner == 0 { Life::Other } else { Life::of(owner) };
+        if matches!(life, Life::Over) {
+            row.dead.store(owner, Release);
+            self.changes.fetch_add(1, AcqRel);
         }
+        life
     }
 }
 
@@ -551,4 +581,27 @@ fn alarm_is_set() -> bool {
 pub(crate) fn now() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_does_not_die_with_the_process_that_had_it_before() {
+        let board = Board::new().unwrap();
+        let row = &board.rows[board.take_row("first").unwrap()];
+        row.pid.store(u32::MAX >> 1, Relaxed); // larger than any pid
+        assert!(matches!(board.life(row), Life::Over) && row.is_known_dead());
+        board.give_back(row);
+        // Who found that it is dead comes to write it down only now.
+        row.dead.store(u32::MAX >> 1, Relaxed);
+        assert_eq!(row.state.swap(state::RUNNING, Relaxed), state::FREE);
+        assert!(!matches!(board.life(row), Life::Over), "it is just being taken");
+        row.parent.store(id(), Relaxed);
+        assert!(!matches!(board.life(row), Life::Over), "it is just being forked");
+        row.pid.store(id(), Relaxed);
+        row.state.store(state::WAITING, Relaxed);
+        assert!(row.waits());
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::{Row, What, state};
+use super::{Row, What};
 
 /// How many waits the report tells one by one.
 const SHOWN: usize = 20;
@@ -23,7 +23,7 @@ pub(super) struct Process {
 
 /// The report, from the rows of a board.
 pub(super) fn report(rows: &[Row], now: u64) -> String {
-    let waiting = rows.iter().filter(|row| row.state.load(Relaxed) == state::WAITING);
+    let waiting = rows.iter().filter(|row| row.waits());
     let processes: Vec<Process> = waiting
         .map(|row| Process {
             name: row.name.get(),
