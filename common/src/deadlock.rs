@@ -477,7 +477,9 @@ impl Board {
             return;
         }
         let rows = &self.rows[..self.used.load(Relaxed) as usize];
-        // The cheap look first: one that runs, or has not looked again, is usually soon found.
+        // The cheap look first: one that runs, or has not looked again, is usually soon found. All
+        // the dead are found in one go, as each that is makes everyone look again.
+        let mut someone_died = false;
         for row in rows {
             let waits = match row.state.load(Acquire) {
                 state::FREE => continue,
@@ -486,14 +488,21 @@ impl Board {
                 _ => false,
             };
             if !waits {
-                self.life(row);
-                return;
+                match self.life(row) {
+                    Life::Over => someone_died = true,
+                    _ => return,
+                }
             }
         }
         for row in rows.iter().filter(|row| row.waits()) {
-            if !matches!(self.life(row), Life::Waits) {
-                return;
+            match self.life(row) {
+                Life::Waits => {}
+                Life::Over => someone_died = true,
+                Life::Other => return,
             }
+        }
+        if someone_died {
+            return;
         }
         if !suspected {
             // What was found of the processes (one thread each, none of them stopped) holds for as

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         "deadlocking" => deadlocking(number).map(drop),
         "patient" => patient(number),
         "with-a-dead-one" => with_a_dead_one(),
+        "with-many-dead" => with_many_dead(),
         "article" => article(),
         _ => bail!("no program {name}"),
     });
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         tests!(@test every_deadlock_is_reported_with_its_circle, false),
         tests!(@test who_does_something_else_is_not_waiting, false),
         tests!(@test the_dead_do_not_wait, false),
+        tests!(@test many_dead_hold_up_a_report_no_longer_than_one, false),
         tests!(@test programs_that_finish_are_left_alone, false),
         tests!(@test a_thousand_deadlocks_are_reported, true),
         tests!(@test ten_thousand_programs_that_finish_are_left_alone, true),
@@ -243,6 +245,35 @@ fn with_a_dead_one() -> Result<()> {
         Ok(item) => bail!("got {item}"),
         Err(error) => gave_up(error.into()),
     }
+}
+
+fn many_dead_hold_up_a_report_no_longer_than_one() -> Result<()> {
+    let ran = deadlocks::run("with-many-dead", 0, None)?;
+    ensure!(ran.code == Some(0), "{ran:?}");
+    Ok(())
+}
+
+/// A child with children of its own is killed, which ends all of them; then its parent waits for
+/// what nobody does.
+fn with_many_dead() -> Result<()> {
+    let (ready, queue) = (&Queue::new()?, &Queue::<u64>::new()?);
+    let mut middle = spawn("middle", || {
+        let waiter = |number| spawn(format!("waiter-{number}"), || Ok(drop(queue.get()?)));
+        let waiters = (0..30).map(waiter).collect::<Result<Vec<_>>>()?;
+        ready.put(1)?;
+        common::join_all(waiters)
+    })?;
+    ready.get()?;
+    middle.kill()?;
+    middle.wait()?;
+    let start = Instant::now();
+    match queue.get() {
+        Ok(item) => bail!("got {item}"),
+        Err(error) => gave_up(error.into())?,
+    }
+    // And not a third of a second for each of the dead.
+    ensure!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    Ok(())
 }
 
 /// Whether a call gave up because of the deadlock; any other error is one.
