@@ -185,7 +185,8 @@ extern "C" fn end() {
     let mut events: Vec<Event> = records.filter_map(Record::read).collect();
     events.sort_by_key(|event| event.time);
     let run = run::Run::new(&events, until, count.saturating_sub(EVENTS as u64));
-    let text = match std::path::Path::new(file).extension().and_then(|kind| kind.to_str()) {
+    let file = std::path::Path::new(file);
+    let text = match file.extension().and_then(|kind| kind.to_str()) {
         Some("svg") => draw::svg(&run),
         Some("json") => trace::json(&run),
         _ => return eprintln!("TIMELINE={}: name a file .svg or .json", file.display()),
