@@ -258,7 +258,11 @@ fn many_dead_hold_up_a_report_no_longer_than_one() -> Result<()> {
 fn with_many_dead() -> Result<()> {
     let (ready, queue) = (&Queue::new()?, &Queue::<u64>::new()?);
     let mut middle = spawn("middle", || {
-        let waiter = |number| spawn(format!("waiter-{number}"), || Ok(drop(queue.get()?)));
+        let wait = || {
+            queue.get()?;
+            Ok(())
+        };
+        let waiter = |number| spawn(format!("waiter-{number}"), wait);
         let waiters = (0..30).map(waiter).collect::<Result<Vec<_>>>()?;
         ready.put(1)?;
         common::join_all(waiters)
