@@ -11,8 +11,8 @@
 //! [`Deadlock`].
 //!
 //! Who computes, sleeps, reads a file or waits with a limit has nothing in its row that says
-//! otherwise, and counts as running. So does one that is stopped, that has other threads, or that
-//! handles signals, since a handler may do anything. A process that was forked past
+//! otherwise, and counts as running. So does one that is stopped, that has other threads, that has
+//! set an alarm or a timer, or that handles signals, since a handler may do anything. A process that was forked past
 //! [`spawn`](crate::spawn) has no row, and from then on nothing is reported.
 //!
 //! `DEADLOCK_REPORT=off` in the environment switches all of it off; a number there says for how
@@ -20,14 +20,18 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::process::id;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
+use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use nix::sys::signal::kill;
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
 
 pub(crate) use crate::deadlock::report::object_alone as object;
 use crate::deadlock::report::report;
@@ -117,8 +121,9 @@ struct Text<const WORDS: usize>([AtomicU64; WORDS]);
 impl<const WORDS: usize> Text<WORDS> {
     /// Keeps the end of `text` where it is too long: of a path that tells more.
     fn set(&self, text: &str) {
-        let bytes = &text.as_bytes()[text.len().saturating_sub(8 * WORDS)..];
-        let mut chunks = bytes.chunks(8);
+        let longest = text.len().saturating_sub(8 * WORDS);
+        let start = (longest..=text.len()).find(|&start| text.is_char_boundary(start));
+        let mut chunks = text.as_bytes()[start.unwrap_or(0)..].chunks(8);
         for word in &self.0 {
             let mut bytes = [0; 8];
             let chunk = chunks.next().unwrap_or_default();
@@ -139,7 +144,6 @@ mod state {
     pub const FREE: u32 = 0;
     pub const RUNNING: u32 = 1;
     pub const WAITING: u32 = 2;
-    pub const DEAD: u32 = 3;
 }
 
 /// What is known of one process. Written by itself; by its parent before it runs and after its
@@ -147,9 +151,12 @@ mod state {
 #[repr(C, align(128))]
 struct Row {
     state: AtomicU32,
-    /// 0 from the time when the row is taken until the fork.
+    /// 0 until the fork.
     pid: AtomicU32,
     parent: AtomicU32,
+    /// The pid that was found dead, if any. Not a state: by the time when the finder writes it, the
+    /// row may be another process's, and must not die with its last owner.
+    dead: AtomicU32,
     /// Who holds the lock that this process waits for.
     holder: AtomicU32,
     name: Text<4>,
@@ -169,6 +176,24 @@ struct Row {
 }
 
 impl Row {
+    /// The process that has to live for this row to mean anything: its own one, or before the fork
+    /// the one that forks. 0 where the row is just being taken or given back.
+    fn owner(&self) -> u32 {
+        match self.pid.load(Acquire) {
+            0 => self.parent.load(Acquire),
+            pid => pid,
+        }
+    }
+
+    fn is_known_dead(&self) -> bool {
+        let owner = self.owner();
+        owner != 0 && self.dead.load(Acquire) == owner
+    }
+
+    fn waits(&self) -> bool {
+        self.state.load(Acquire) == state::WAITING && !self.is_known_dead()
+    }
+
     fn what(&self) -> What {
         What::from_numbers(
             self.kind.load(Relaxed),
@@ -220,14 +245,7 @@ fn board() -> Option<&'static Board> {
         }
         let quiet = wish.parse().unwrap_or(QUIET);
         watch_forks();
-        let (access, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
-        let len = size_of::<Board>().try_into().ok()?;
-        // SAFETY: a new mapping, at an address that the system chooses. Pages that nobody writes to
-        // take no memory.
-        let memory = unsafe { mmap_anonymous(None, len, access, flags) }.ok()?;
-        // SAFETY: it is large enough, aligned to a page, and stays for as long as the process. All
-        // of a board is atomics, for which zeros are a value.
-        let board: &'static Board = unsafe { memory.cast::<Board>().as_ref() };
+        let board = Board::new()?;
         board.changes.store(1, Relaxed);
         board.quiet.store(quiet.saturating_mul(1_000_000), Relaxed);
         let row = board.take_row(&crate::current_name())?;
@@ -294,7 +312,7 @@ impl Drop for Birth {
     fn drop(&mut self) {
         SPAWNING.store(false, Relaxed);
         if let Some((board, row)) = self.0 {
-            board.change(&board.rows[row], state::FREE);
+            board.give_back(&board.rows[row]);
         }
     }
 }
@@ -302,7 +320,7 @@ impl Drop for Birth {
 /// The child of this row has ended and was reaped.
 pub(crate) fn reaped(row: u32) {
     if let (Some(board), Some(index)) = (board(), (row as usize).checked_sub(1)) {
-        board.change(&board.rows[index], state::FREE);
+        board.give_back(&board.rows[index]);
     }
 }
 
@@ -323,7 +341,7 @@ impl Waiting {
     /// the wait is `bounded` there is nothing to write down: it ends by itself.
     pub fn begin(what: What, bounded: bool, place: &Location<'_>) -> Waiting {
         timeline::waits(what);
-        if bounded {
+        if bounded || alarm_is_set() {
             return Waiting { row: None };
         }
         let row = board().and_then(|board| Some((board, board.mine()?)));
@@ -361,6 +379,17 @@ impl Drop for Waiting {
 }
 
 impl Board {
+    fn new() -> Option<&'static Board> {
+        let (access, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
+        let len = size_of::<Board>().try_into().ok()?;
+        // SAFETY: a new mapping, at an address that the system chooses. Pages that nobody writes to
+        // take no memory.
+        let memory = unsafe { mmap_anonymous(None, len, access, flags) }.ok()?;
+        // SAFETY: it is large enough, aligned to a page, and stays for as long as the process. All
+        // of a board is atomics, for which zeros are a value.
+        Some(unsafe { memory.cast::<Board>().as_ref() })
+    }
+
     /// The row of this process.
     fn mine(&self) -> Option<&Row> {
         Some(&self.rows[(MINE.load(Relaxed) as usize).checked_sub(1)?])
@@ -378,8 +407,7 @@ impl Board {
         let index = (start..ROWS).chain(0..start).find(|&index| free(&self.rows[index]))?;
         HINT.store((index + 1) as u32 % ROWS as u32, Relaxed);
         let row = &self.rows[index];
-        row.pid.store(0, Relaxed);
-        row.parent.store(id(), Relaxed);
+        row.parent.store(id(), Release);
         row.name.set(name);
         self.used.fetch_max(index as u32 + 1, Relaxed);
         self.changes.fetch_add(1, AcqRel);
@@ -389,6 +417,14 @@ impl Board {
     fn change(&self, row: &Row, state: u32) {
         row.state.store(state, Release);
         self.changes.fetch_add(1, AcqRel);
+    }
+
+    fn give_back(&self, row: &Row) {
+        // In this order, so that nobody takes the next owner for this one, or its parent.
+        row.parent.store(0, Release);
+        row.pid.store(0, Release);
+        row.dead.store(0, Release);
+        self.change(row, state::FREE);
     }
 
     /// `None` where another thread of this process waits already: its row has room for one wait,
@@ -441,27 +477,32 @@ impl Board {
             return;
         }
         let rows = &self.rows[..self.used.load(Relaxed) as usize];
-        // The cheap look first: one that runs, or has not looked again, is usually soon found.
+        // The cheap look first: one that runs, or has not looked again, is usually soon found. All
+        // the dead are found in one go, as each that is makes everyone look again.
+        let mut someone_died = false;
         for row in rows {
             let waits = match row.state.load(Acquire) {
-                state::FREE | state::DEAD => continue,
+                state::FREE => continue,
+                _ if row.is_known_dead() => continue,
                 state::WAITING => row.looked.load(Acquire) == change,
                 _ => false,
             };
             if !waits {
-                if self.is_dead(row) {
-                    // What it held is free now and who waited for it has to look again.
-                    self.change(row, state::DEAD);
+                match self.life(row) {
+                    Life::Over => someone_died = true,
+                    _ => return,
                 }
-                return;
             }
         }
-        for row in rows.iter().filter(|row| row.state.load(Relaxed) == state::WAITING) {
-            match Life::of(row.pid.load(Relaxed)) {
+        for row in rows.iter().filter(|row| row.waits()) {
+            match self.life(row) {
                 Life::Waits => {}
+                Life::Over => someone_died = true,
                 Life::Other => return,
-                Life::Over => return self.change(row, state::DEAD),
             }
+        }
+        if someone_died {
+            return;
         }
         if !suspected {
             // What was found of the processes (one thread each, none of them stopped) holds for as
@@ -481,13 +522,16 @@ impl Board {
         }
     }
 
-    /// Whether the process of a row that does not say so has died.
-    fn is_dead(&self, row: &Row) -> bool {
-        match row.pid.load(Relaxed) {
-            // Its parent died before it could write down the pid.
-            0 => matches!(Life::of(row.parent.load(Relaxed)), Life::Over),
-            pid => matches!(Life::of(pid), Life::Over),
+    /// How the process of a row lives. If it has died, that is noted: what it held is free now, and
+    /// who waited for it has to look again.
+    fn life(&self, row: &Row) -> Life {
+        let owner = row.owner();
+        let life = if owner == 0 { Life::Other } else { Life::of(owner) };
+        if matches!(life, Life::Over) {
+            row.dead.store(owner, Release);
+            self.changes.fetch_add(1, AcqRel);
         }
+        life
     }
 }
 
@@ -502,7 +546,9 @@ enum Life {
 impl Life {
     fn of(pid: u32) -> Life {
         let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
-            return Life::Over;
+            // Also without a descriptor to ask by, or the right to ask, while it lives and runs.
+            let gone = kill(Pid::from_raw(pid as i32), None) == Err(Errno::ESRCH);
+            return if gone { Life::Over } else { Life::Other };
         };
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -511,13 +557,16 @@ impl Life {
         let signals = |name| field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok());
         // Rust's own handlers are for SIGSEGV (11) and SIGBUS (7), the C library's are 32 and 33.
         let harmless = 1 << 10 | 1 << 6 | 0b11 << 31;
+        // Each of these will send a signal some time. Some kernels do not tell them.
+        let timers = || std::fs::read(format!("/proc/{pid}/timers")).unwrap_or_default();
         match field("State") {
             Some("Z" | "X") | None => Life::Over,
             Some("R" | "S" | "D")
                 if field("Threads") == Some("1")
                     && signals("SigPnd") == Some(0)
                     && signals("ShdPnd") == Some(0)
-                    && signals("SigCgt").is_some_and(|caught| caught & !harmless == 0) =>
+                    && signals("SigCgt").is_some_and(|caught| caught & !harmless == 0)
+                    && timers().is_empty() =>
             {
                 Life::Waits
             }
@@ -526,8 +575,42 @@ impl Life {
     }
 }
 
+/// Whether a signal of the clock will come to this process, which may end it, and so others' waits.
+fn alarm_is_set() -> bool {
+    let mut timer = MaybeUninit::<libc::itimerval>::zeroed();
+    // SAFETY: there is room for the answer, for which zeros are a value too.
+    let left = unsafe {
+        libc::getitimer(libc::ITIMER_REAL, timer.as_mut_ptr());
+        timer.assume_init().it_value
+    };
+    (left.tv_sec, left.tv_usec) != (0, 0)
+}
+
 /// Nanoseconds of the clock that all processes share.
 pub(crate) fn now() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_does_not_die_with_the_process_that_had_it_before() {
+        let board = Board::new().unwrap();
+        let row = &board.rows[board.take_row("first").unwrap()];
+        row.pid.store(u32::MAX >> 1, Relaxed); // larger than any pid
+        assert!(matches!(board.life(row), Life::Over) && row.is_known_dead());
+        board.give_back(row);
+        // Who found that it is dead comes to write it down only now.
+        row.dead.store(u32::MAX >> 1, Relaxed);
+        assert_eq!(row.state.swap(state::RUNNING, Relaxed), state::FREE);
+        assert!(!matches!(board.life(row), Life::Over), "it is just being taken");
+        row.parent.store(id(), Relaxed);
+        assert!(!matches!(board.life(row), Life::Over), "it is just being forked");
+        row.pid.store(id(), Relaxed);
+        row.state.store(state::WAITING, Relaxed);
+        assert!(row.waits());
+    }
 }

@@ -120,9 +120,16 @@ pub(crate) fn born(time: u64, pid: u32, name: &str) {
         return;
     }
     note_of(time, pid, Kind::Born, u64::from(id()), 0);
-    for part in name.as_bytes().chunks(16).take(2) {
+    let mut rest = name;
+    for _ in 0..2 {
+        let end = (0..=rest.len().min(16)).rev().find(|&end| rest.is_char_boundary(end));
+        let (part, after) = rest.split_at(end.unwrap_or(0));
+        rest = after;
+        if part.is_empty() {
+            break;
+        }
         let mut bytes = [0; 16];
-        bytes[..part.len()].copy_from_slice(part);
+        bytes[..part.len()].copy_from_slice(part.as_bytes());
         let (first, second) = bytes.split_at(8);
         let number =
             |half: &[u8]| half.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
@@ -178,7 +185,8 @@ extern "C" fn end() {
     let mut events: Vec<Event> = records.filter_map(Record::read).collect();
     events.sort_by_key(|event| event.time);
     let run = run::Run::new(&events, until, count.saturating_sub(EVENTS as u64));
-    let text = match std::path::Path::new(file).extension().and_then(|kind| kind.to_str()) {
+    let file = std::path::Path::new(file);
+    let text = match file.extension().and_then(|kind| kind.to_str()) {
         Some("svg") => draw::svg(&run),
         Some("json") => trace::json(&run),
         _ => return eprintln!("TIMELINE={}: name a file .svg or .json", file.to_string_lossy()),

@@ -17,9 +17,10 @@ use common::{LockError, Mutex, Process, Shared, spawn};
 use fastrand::Rng;
 use fork_harness::deadlocks::{self, Expected, check_deadlocks, check_finishing};
 use fork_harness::tests;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{self, SigHandler, Signal};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, alarm, fork};
 use queue_demo::{JoinableQueue, Queue, QueueError};
 
 fn main() -> ExitCode {
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         "deadlocking" => deadlocking(number).map(drop),
         "patient" => patient(number),
         "with-a-dead-one" => with_a_dead_one(),
+        "with-many-dead" => with_many_dead(),
         "article" => article(),
         _ => bail!("no program {name}"),
     });
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         tests!(@test every_deadlock_is_reported_with_its_circle, false),
         tests!(@test who_does_something_else_is_not_waiting, false),
         tests!(@test the_dead_do_not_wait, false),
+        tests!(@test many_dead_hold_up_a_report_no_longer_than_one, false),
         tests!(@test programs_that_finish_are_left_alone, false),
         tests!(@test a_thousand_deadlocks_are_reported, true),
         tests!(@test ten_thousand_programs_that_finish_are_left_alone, true),
@@ -87,12 +90,12 @@ fn ten_thousand_programs_that_finish_are_left_alone() -> Result<()> {
 const LONG: Duration = Duration::from_millis(600);
 
 fn who_does_something_else_is_not_waiting() -> Result<()> {
-    for number in 0..10 {
+    for number in 0..12 {
         let ran = deadlocks::run("patient", number, Some(0))?;
         ensure!((ran.code, &*ran.stderr) == (Some(0), ""), "program {number}: {ran:?}");
     }
     // The same program is a deadlock if nobody does anything.
-    let ran = deadlocks::run("patient", 10, Some(0))?;
+    let ran = deadlocks::run("patient", 12, Some(0))?;
     ensure!(ran.code == Some(1) && ran.stderr.starts_with("deadlock: "), "{ran:?}");
     Ok(())
 }
@@ -194,6 +197,27 @@ fn patient(number: u64) -> Result<()> {
             tasks.put(Slow)?;
             worker.join()?;
         }
+        // It sleeps, and who waits for it has no descriptor left to ask the system about it.
+        10 => {
+            let answers = &Queue::<u64>::new()?;
+            let worker = spawn("worker", || {
+                thread::sleep(LONG);
+                Ok(answers.put(1)?)
+            })?;
+            let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            setrlimit(Resource::RLIMIT_NOFILE, 0, most)?;
+            ensure!(answers.get() == Ok(1));
+            worker.join()?;
+        }
+        // It has set itself an alarm, which will end it.
+        11 => {
+            let mut child = spawn("with-an-alarm", || {
+                alarm::set(1);
+                queue.get()?;
+                Ok(())
+            })?;
+            ensure!(child.wait()?.signal() == Some(libc::SIGALRM), "it was not ended");
+        }
         _ => return waiter.join(),
     }
     queue.put(1)?;
@@ -221,6 +245,39 @@ fn with_a_dead_one() -> Result<()> {
         Ok(item) => bail!("got {item}"),
         Err(error) => gave_up(error.into()),
     }
+}
+
+fn many_dead_hold_up_a_report_no_longer_than_one() -> Result<()> {
+    let ran = deadlocks::run("with-many-dead", 0, None)?;
+    ensure!(ran.code == Some(0), "{ran:?}");
+    Ok(())
+}
+
+/// A child with children of its own is killed, which ends all of them; then its parent waits for
+/// what nobody does.
+fn with_many_dead() -> Result<()> {
+    let (ready, queue) = (&Queue::new()?, &Queue::<u64>::new()?);
+    let mut middle = spawn("middle", || {
+        let wait = || {
+            queue.get()?;
+            Ok(())
+        };
+        let waiter = |number| spawn(format!("waiter-{number}"), wait);
+        let waiters = (0..30).map(waiter).collect::<Result<Vec<_>>>()?;
+        ready.put(1)?;
+        common::join_all(waiters)
+    })?;
+    ready.get()?;
+    middle.kill()?;
+    middle.wait()?;
+    let start = Instant::now();
+    match queue.get() {
+        Ok(item) => bail!("got {item}"),
+        Err(error) => gave_up(error.into())?,
+    }
+    // And not a third of a second for each of the dead.
+    ensure!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    Ok(())
 }
 
 /// Whether a call gave up because of the deadlock; any other error is one.

@@ -14,11 +14,13 @@ fn main() -> ExitCode {
     deadlocks::run_program(&|name, _| match name {
         "killed" => killed(),
         "many" => many(),
+        "names" => names(),
         _ => bail!("no program {name}"),
     });
     fork_harness::main(&[
         tests!(@test the_articles_program_shows_its_workers_and_their_messages, false),
         tests!(@test a_killed_child_ends_with_its_death, false),
+        tests!(@test names_of_all_kinds_are_drawn, false),
         tests!(@test a_full_log_is_counted, false),
         tests!(@test a_file_that_cannot_be_written_is_named, false),
     ])
@@ -73,6 +75,24 @@ fn the_articles_program_shows_its_workers_and_their_messages() -> Result<()> {
         ensure!(picture.contains(part), "{part} is not in\n{picture}");
     }
     ensure!(!picture.contains("not drawn"), "{picture}");
+    Ok(())
+}
+
+fn names() -> Result<()> {
+    let child = |name| spawn(name, || Ok(()));
+    common::join_all([child("a\u{1}<\"&\u{ffff}")?, child("one, then many:éééééééééééé")?])
+}
+
+fn names_of_all_kinds_are_drawn() -> Result<()> {
+    let (events, _) = events(&mut program("names")?)?;
+    for name in ["a\u{1}<\"&\u{ffff}", "one, then many:ééééééé"] {
+        let named = |event: &Value| {
+            event["args"]["name"].as_str().is_some_and(|other| other.starts_with(name))
+        };
+        assert_eq!(count(&events, named), 1, "{name} in {events:?}");
+    }
+    let picture = drawn(&mut program("names")?, ".svg")?;
+    ensure!(picture.contains("a\u{fffd}&lt;\"&amp;\u{fffd}"), "{picture}");
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::{Row, What, state};
+use super::{Row, What};
 
 /// How many waits the report tells one by one.
 const SHOWN: usize = 20;
@@ -23,7 +23,7 @@ pub(super) struct Process {
 
 /// The report, from the rows of a board.
 pub(super) fn report(rows: &[Row], now: u64) -> String {
-    let waiting = rows.iter().filter(|row| row.state.load(Relaxed) == state::WAITING);
+    let waiting = rows.iter().filter(|row| row.waits());
     let processes: Vec<Process> = waiting
         .map(|row| Process {
             name: row.name.get(),
@@ -203,6 +203,8 @@ fn cure(circle: &[What]) -> &'static str {
             "before you join, put an end mark for each consumer, or close the queue"
         } else if any(|what| matches!(what, What::Receive(_))) {
             "before you join, send what is waited for, or drop your end"
+        } else if any(|what| matches!(what, What::Tasks(_))) {
+            "before you join, get each task and call done on it"
         } else {
             "drop the guard of the lock before you join"
         };
@@ -213,6 +215,10 @@ fn cure(circle: &[What]) -> &'static str {
         "let one of them put or send first"
     } else if all(|what| matches!(what, What::Room(..) | What::Send(_))) {
         "let one of them get or receive first"
+    } else if any(|what| matches!(what, What::Tasks(_))) {
+        "get each task and call done on it, before you wait for all of them"
+    } else if !any(|what| matches!(what, What::Lock(_))) {
+        "let one of them do first what another one waits for"
     } else {
         "hold no lock while you wait for something else"
     }
@@ -279,6 +285,18 @@ mod tests {
         let circle =
             "the circle: MainProcess waits for an item in queue #7, into which nobody puts";
         assert!(text.lines().any(|line| line == circle), "{text}");
+    }
+
+    #[test]
+    fn a_cure_speaks_of_locks_only_where_there_are_some() {
+        for circle in [
+            &[What::Tasks(1)][..],
+            &[What::Join(2), What::Tasks(1)],
+            &[What::Items(1), What::Room(2, 4)],
+            &[What::Receive(1), What::Send(2)],
+        ] {
+            assert!(!cure(circle).contains("lock"), "{circle:?}: {}", cure(circle));
+        }
     }
 
     #[test]

@@ -82,6 +82,9 @@ fn label(process: &Process) -> String {
 }
 
 fn escaped(text: &str) -> String {
+    // Some characters XML cannot tell in any way.
+    let forbidden = |c: char| (c < ' ' && !"\t\n\r".contains(c)) || "\u{fffe}\u{ffff}".contains(c);
+    let text = text.replace(forbidden, "\u{fffd}");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

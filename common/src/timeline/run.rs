@@ -1,7 +1,7 @@
 //! What the events of a run add up to: for each process its life, its waits and its locks, and the
 //! messages between them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Event, Kind};
 use crate::deadlock::{What, object};
@@ -53,8 +53,9 @@ impl Run {
         let length = until.saturating_sub(start).max(1);
         let mut run = Run { processes: Vec::new(), messages: Vec::new(), length, dropped };
         let mut places: HashMap<u32, usize> = HashMap::new();
-        // Who put or sent a message, by the queue or end and the message's position.
-        let mut sent: HashMap<(u64, u64), (usize, u64)> = HashMap::new();
+        // Who put or sent messages and which is the first one after them, by the queue or end and
+        // the position of the first of them.
+        let mut sent: BTreeMap<(u64, u64), (u64, (usize, u64))> = BTreeMap::new();
         // First the births: a child may have done something before its parent came to note it.
         for event in events.iter().filter(|event| event.kind == Kind::Born as u32) {
             places.insert(event.pid, run.processes.len());
@@ -126,14 +127,14 @@ impl Run {
                 }
                 kind if kind == Kind::Sends as u32 => {
                     let (position, count) = (second >> 16, second & 0xffff);
-                    for position in position..position + count {
-                        sent.insert((first, position), (place, time));
-                    }
+                    sent.insert((first, position), (position + count, (place, time)));
                 }
                 kind if kind == Kind::Receives as u32 => {
                     let (position, count) = (second >> 16, second & 0xffff);
-                    let from = sent.get(&(first, position)).filter(|from| from.0 != place);
-                    if let Some(&from) = from {
+                    let mut at_or_before = sent.range((first, 0)..=(first, position));
+                    let batch = at_or_before.next_back().map(|(_, batch)| *batch);
+                    let batch = batch.filter(|(end, from)| position < *end && from.0 != place);
+                    if let Some((_, from)) = batch {
                         let what = match count {
                             1 => format!("message {position}"),
                             _ => format!("messages {position} to {}", position + count - 1),
@@ -162,4 +163,28 @@ pub fn time(nanoseconds: u64) -> String {
 fn short(value: f64) -> String {
     let text = if value < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") };
     text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::messages;
+
+    #[test]
+    fn a_message_comes_from_whoever_put_the_batch_that_it_was_in() {
+        let event =
+            |time, pid, kind: Kind, numbers| Event { time, pid, kind: kind as u32, numbers };
+        let born = [1, 2, 3].map(|pid| event(1, pid, Kind::Born, [0, 0]));
+        let done = [
+            event(2, 1, Kind::Sends, [7, messages(0, 10)]),
+            event(3, 2, Kind::Sends, [7, messages(10, 1)]),
+            event(4, 3, Kind::Receives, [7, messages(9, 2)]),
+            event(5, 3, Kind::Receives, [7, messages(10, 1)]),
+            event(6, 3, Kind::Receives, [7, messages(11, 1)]),
+            event(7, 3, Kind::Receives, [8, messages(0, 1)]),
+        ];
+        let run = Run::new(&[&born[..], &done].concat(), 10, 0);
+        let from: Vec<_> = run.messages.iter().map(|message| message.from).collect();
+        assert_eq!(from, [(0, 1), (1, 2)]);
+    }
 }
