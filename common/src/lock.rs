@@ -117,8 +117,8 @@ pub struct RobustLock {
     raw: UnsafeCell<libc::pthread_mutex_t>,
     /// 1 where someone has waited for long.
     waited_for: AtomicU32,
-    /// What a report of a deadlock calls it; 0 until it is placed. Short, so that a lock and a small
-    /// value lie on one cache line.
+    /// What a report of a deadlock calls it; 0 where its holder never waits for anything else, as
+    /// inside a queue. Short, so that a lock and a small value lie on one cache line.
     number: u32,
 }
 
@@ -173,9 +173,14 @@ impl RobustLock {
                         ))
                     });
             libc::pthread_mutexattr_destroy(attributes);
-            (*this).number = deadlock::number(&MADE) as u32;
             placed
         }
+    }
+
+    /// Gives the lock a number, as one that may be held for as long as its holder likes, and so may be
+    /// part of a deadlock.
+    pub fn give_number(&mut self) {
+        self.number = deadlock::number(&MADE) as u32;
     }
 
     /// Takes the lock if it is free; `None` where someone else holds it. Never blocks.
@@ -247,8 +252,9 @@ impl RobustLock {
         if let Some(result) = wait::look_for(|| self.try_lock().transpose()) {
             return result;
         }
-        let waiting =
-            Waiting::begin(What::Lock(self.number()), deadline.is_some(), Location::caller());
+        // A lock without a number is soon free again, whoever has it.
+        let bounded = deadline.is_some() || self.number == 0;
+        let waiting = Waiting::begin(What::Lock(self.number()), bounded, Location::caller());
         let mut nap = wait::LOOK_BEFORE_SLEEP;
         let mut long = false;
         loop {

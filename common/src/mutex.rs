@@ -57,6 +57,7 @@ unsafe impl<T: Pod> Shareable for Mutex<T> {
         // SAFETY: the caller has `this` to itself, at its final address.
         unsafe {
             RobustLock::place(&raw mut (*this).lock)?;
+            (*this).lock.give_number();
             (*this).state = AtomicU32::new(SOUND);
         }
         Ok(())

@@ -98,6 +98,7 @@ fn object(what: What, next: Option<&Process>) -> String {
     match (what, next) {
         (What::Join(_), Some(next)) => format!("to join {next}"),
         (What::Join(pid), None) => format!("to join process {pid}"),
+        (What::Lock(0), _) => "for a queue's own lock".into(),
         (What::Lock(lock), Some(next)) => format!("for lock #{}, held by {next}", short(lock)),
         (What::Lock(lock), None) => format!("for lock #{}", short(lock)),
         (What::Room(queue, slots), _) => {
