@@ -194,6 +194,13 @@ impl Row {
         self.state.load(Acquire) == state::WAITING && !self.is_known_dead()
     }
 
+    /// Whether it waits for the end of a process that waits itself. It sleeps in the system then and
+    /// does not look again, but it would look in vain.
+    fn joins_one_of(&self, rows: &[Row]) -> bool {
+        let What::Join(pid) = self.what() else { return false };
+        rows.iter().any(|row| row.pid.load(Relaxed) == pid && row.waits())
+    }
+
     fn what(&self) -> What {
         What::from_numbers(
             self.kind.load(Relaxed),
@@ -291,6 +298,7 @@ impl Birth {
     }
 
     /// In the child.
+    #[inline(always)]
     pub(crate) fn in_child(self) {
         SPAWNING.store(false, Relaxed);
         MINE.store(self.0.map_or(0, |(_, row)| row as u32 + 1), Relaxed);
@@ -298,6 +306,7 @@ impl Birth {
     }
 
     /// In the parent. The answer goes to [`reaped`].
+    #[inline(always)]
     pub(crate) fn in_parent(self, pid: u32) -> u32 {
         SPAWNING.store(false, Relaxed);
         let Some((board, row)) = self.0 else { return 0 };
@@ -359,6 +368,14 @@ impl Waiting {
             board.looked_in_vain(row, last_change)?;
         }
         Ok(found)
+    }
+
+    /// Whether a verdict was reached while this wait lasted.
+    pub fn check(&self) -> Result<(), Deadlock> {
+        match (self.row, board()) {
+            (Some(row), Some(board)) => board.check(row),
+            _ => Ok(()),
+        }
     }
 
     /// Notes which process holds the lock that this one waits for.
@@ -484,7 +501,7 @@ impl Board {
             let waits = match row.state.load(Acquire) {
                 state::FREE => continue,
                 _ if row.is_known_dead() => continue,
-                state::WAITING => row.looked.load(Acquire) == change,
+                state::WAITING => row.looked.load(Acquire) == change || row.joins_one_of(rows),
                 _ => false,
             };
             if !waits {

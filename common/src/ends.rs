@@ -10,7 +10,7 @@
 //! (`dropped_by`), and the parent tells the child, which closes all others (`keep_only`) before it
 //! runs the closure.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -30,10 +30,8 @@ static PAIRS: AtomicU32 = AtomicU32::new(0);
 /// Whether this process or its parent before the fork has ever made an end.
 static MADE: AtomicBool = AtomicBool::new(false);
 
-thread_local! {
-    /// The ends dropped since [`dropped_by`] began, while it runs.
-    static DROPPED: RefCell<Option<Vec<u64>>> = const { RefCell::new(None) };
-}
+/// The ends dropped since [`dropped_by`] began, while it runs; this process has one thread then.
+static DROPPED: Mutex<Option<Vec<u64>>> = Mutex::new(None);
 
 /// One end of a connection: a socket that belongs to one process at a time.
 ///
@@ -84,15 +82,9 @@ impl Drop for End {
         // An end that a fork left behind is not in the register, and its descriptor's number may
         // long stand for something else: then there is nothing to close.
         let Some(fd) = register().remove(&self.number) else { return };
-        // A thread-local of the caller's may be dropped after ours: then no spawn is going on.
-        let moved = DROPPED.try_with(|dropped| match &mut *dropped.borrow_mut() {
-            Some(numbers) => {
-                numbers.push(self.number);
-                true
-            }
-            None => false,
-        });
-        if moved != Ok(true) {
+        if let Some(numbers) = &mut *dropped() {
+            numbers.push(self.number);
+        } else {
             // Closing is not enough for an end of file at once: a child that was just forked may
             // hold a copy of the descriptor still, until it gets to run and closes it.
             let _ = shutdown(fd.as_raw_fd(), Shutdown::Both);
@@ -116,23 +108,27 @@ pub(crate) fn dropped_by(action: impl FnOnce()) -> Vec<u64> {
     struct Stop;
     impl Drop for Stop {
         fn drop(&mut self) {
-            DROPPED.set(None);
+            *dropped() = None;
         }
     }
-    DROPPED.set(Some(Vec::new()));
+    *dropped() = Some(Vec::new());
     let _stop = Stop;
     action();
-    DROPPED.take().unwrap_or_default()
+    dropped().take().unwrap_or_default()
 }
 
 /// Whether [`dropped_by`] is running.
 pub(crate) fn being_dropped() -> bool {
-    DROPPED.try_with(|dropped| dropped.borrow().is_some()) == Ok(true)
+    dropped().is_some()
 }
 
 /// In a new child: closes every end but those of these numbers.
 pub(crate) fn keep_only(numbers: &[u64]) {
     register().retain(|number, _| numbers.contains(number));
+}
+
+fn dropped() -> MutexGuard<'static, Option<Vec<u64>>> {
+    DROPPED.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn register() -> MutexGuard<'static, BTreeMap<u64, OwnedFd>> {

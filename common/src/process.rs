@@ -4,7 +4,6 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -17,13 +16,12 @@ use std::{backtrace, fs, thread};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{self, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
-use crate::deadlock::{self, Birth, Deadlock, Waiting, What};
+use crate::deadlock::{self, Birth, Waiting, What};
 use crate::timeline::Kind;
 use crate::{ends, lock, timeline, wait};
 
@@ -31,11 +29,6 @@ use crate::{ends, lock, timeline, wait};
 const FAILED: i32 = 1;
 /// The longest sleep between two looks at a child that is waited for with a limit.
 const LONGEST_NAP: Duration = Duration::from_millis(5);
-
-/// How long a child has to end by itself after a deadlock.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long, in milliseconds, one who joins sleeps before it looks again whether that can end.
-const LOOK_AGAIN: u8 = 100;
 
 /// How a child ends whose closure panicked: the code that Rust's own runtime uses.
 const PANICKED: i32 = 101;
@@ -332,17 +325,7 @@ impl Process {
     /// by SIGKILL`). Or what [`wait`](Process::wait) says.
     #[track_caller]
     pub fn join(mut self) -> Result<()> {
-        let status = match self.wait() {
-            Ok(status) => status,
-            Err(error) => {
-                // In a deadlock the child's call has failed as ours has. Let it say so and end by
-                // itself before it is killed for being dropped.
-                if error.is::<Deadlock>() {
-                    let _ = self.wait_timeout(LAST_WORDS);
-                }
-                return Err(error);
-            }
-        };
+        let status = self.wait()?;
         if status.success() { Ok(()) } else { bail!("{} {}", self.title(), cause(status)) }
     }
 
@@ -359,28 +342,11 @@ impl Process {
         if let Some(status) = self.reap(libc::WNOHANG)? {
             return Ok(status);
         }
-        let Some(end) = self.end_to_poll() else { return self.wait_blocking() };
         let waiting = Waiting::begin(What::Join(self.pid()), false, Location::caller());
-        loop {
-            // It wakes us at the child's end. Or at a signal, or not at all: we look, and see.
-            let _ = poll(&mut [PollFd::new(end.as_fd(), PollFlags::POLLIN)], LOOK_AGAIN);
-            match waiting.look(|| self.reap(libc::WNOHANG).transpose()) {
-                Ok(Some(status)) => return status,
-                Ok(None) => {}
-                Err(deadlock) => {
-                    return Err(deadlock).with_context(|| format!("cannot join {}", self.title()));
-                }
-            }
-        }
-    }
-
-    /// A descriptor that becomes readable when the child ends; `None` where there is none to have.
-    fn end_to_poll(&self) -> Option<OwnedFd> {
-        // SAFETY: the call takes two numbers.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid.as_raw(), 0) };
-        let fd = i32::try_from(fd).ok().filter(|&fd| fd >= 0)?;
-        // SAFETY: the system has just opened it for us.
-        Some(unsafe { OwnedFd::from_raw_fd(fd) })
+        let status = self.wait_blocking()?;
+        // In a deadlock it is the child's own call that gives up first, and ends this wait.
+        waiting.check().with_context(|| format!("cannot join {}", self.title()))?;
+        Ok(status)
     }
 
     fn wait_blocking(&mut self) -> Result<ExitStatus> {
