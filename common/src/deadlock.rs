@@ -12,8 +12,8 @@
 //!
 //! Who computes, sleeps, reads a file or waits with a limit has nothing in its row that says
 //! otherwise, and counts as running. So does one that is stopped, that has other threads, that has
-//! set an alarm or a timer, or that handles signals, since a handler may do anything. A process that was forked past
-//! [`spawn`](crate::spawn) has no row, and from then on nothing is reported.
+//! set an alarm or a timer, or that handles signals, since a handler may do anything. A process that
+//! was forked past [`spawn`](crate::spawn) has no row, and from then on nothing is reported.
 //!
 //! `DEADLOCK_REPORT=off` in the environment switches all of it off; a number there says for how
 //! many milliseconds nothing may have changed before a deadlock is looked for, instead of 300.
@@ -28,13 +28,13 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::sys::signal::kill;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 pub(crate) use crate::deadlock::report::object_alone as object;
 use crate::deadlock::report::report;
+use crate::memory::{Zeroed, zeroed_for_ever};
 use crate::timeline::Kind;
 use crate::{ends, timeline};
 
@@ -232,6 +232,9 @@ struct Board {
     rows: [Row; ROWS],
 }
 
+// SAFETY: all of it is atomics.
+unsafe impl Zeroed for Board {}
+
 static BOARD: OnceLock<Option<&'static Board>> = OnceLock::new();
 /// The row of this process, counted from 1.
 static MINE: AtomicU32 = AtomicU32::new(0);
@@ -252,7 +255,7 @@ fn board() -> Option<&'static Board> {
         }
         let quiet = wish.parse().unwrap_or(QUIET);
         watch_forks();
-        let board = Board::new()?;
+        let board: &'static Board = zeroed_for_ever()?;
         board.changes.store(1, Relaxed);
         board.quiet.store(quiet.saturating_mul(1_000_000), Relaxed);
         let row = board.take_row(&crate::current_name())?;
@@ -275,7 +278,8 @@ pub fn watch_forks() {
     }
     static WATCHED: AtomicBool = AtomicBool::new(false);
     if !WATCHED.swap(true, Relaxed) {
-        // SAFETY: the handler only stores to atomics, which is sound between fork and its return.
+        // SAFETY: the handler runs in the thread that forks, before it does, and only stores to
+        // atomics.
         unsafe { libc::pthread_atfork(Some(before), None, None) };
     }
 }
@@ -396,17 +400,6 @@ impl Drop for Waiting {
 }
 
 impl Board {
-    fn new() -> Option<&'static Board> {
-        let (access, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
-        let len = size_of::<Board>().try_into().ok()?;
-        // SAFETY: a new mapping, at an address that the system chooses. Pages that nobody writes to
-        // take no memory.
-        let memory = unsafe { mmap_anonymous(None, len, access, flags) }.ok()?;
-        // SAFETY: it is large enough, aligned to a page, and stays for as long as the process. All
-        // of a board is atomics, for which zeros are a value.
-        Some(unsafe { memory.cast::<Board>().as_ref() })
-    }
-
     /// The row of this process.
     fn mine(&self) -> Option<&Row> {
         Some(&self.rows[(MINE.load(Relaxed) as usize).checked_sub(1)?])
@@ -615,7 +608,7 @@ mod tests {
 
     #[test]
     fn a_row_does_not_die_with_the_process_that_had_it_before() {
-        let board = Board::new().unwrap();
+        let board: &'static Board = zeroed_for_ever().unwrap();
         let row = &board.rows[board.take_row("first").unwrap()];
         row.pid.store(u32::MAX >> 1, Relaxed); // larger than any pid
         assert!(matches!(board.life(row), Life::Over) && row.is_known_dead());

@@ -5,6 +5,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{SysconfVar, ftruncate, sysconf};
 
@@ -63,6 +64,24 @@ impl Mapping {
     pub fn as_ptr(&self) -> *mut u8 {
         self.map.as_mut_ptr()
     }
+}
+
+/// A type for which zeros are a value, and which several processes may use at once through `&self`.
+///
+/// # Safety
+///
+/// That is what the implementor promises; atomics, and arrays and structs of them, are so.
+pub(crate) unsafe trait Zeroed: Sync {}
+
+/// A `T` of zeros that this process and all children forked later share until they end; `None` where
+/// the system gives no memory. Unlike a [`Mapping`], pages that nobody writes to take none.
+pub(crate) fn zeroed_for_ever<T: Zeroed>() -> Option<&'static T> {
+    let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    let len = size_of::<T>().try_into().ok()?;
+    // SAFETY: a new mapping, at an address that the system chooses.
+    let memory = unsafe { mmap_anonymous(None, len, access, MapFlags::MAP_SHARED) }.ok()?;
+    // SAFETY: it is large enough, aligned to a page, zeroed, and never unmapped.
+    Some(unsafe { memory.cast::<T>().as_ref() })
 }
 
 /// An error where `bytes` bytes are more than half of the machine's memory, since to reserve that

@@ -9,14 +9,14 @@
 //! that `main` started in draws at its end; if it is killed there is no picture.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::id;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
-
 use crate::deadlock::{What, now};
+use crate::memory::{Zeroed, zeroed_for_ever};
 
 mod draw;
 mod run;
@@ -53,6 +53,26 @@ pub enum Kind {
     Receives,
 }
 
+impl Kind {
+    const ALL: [Kind; 11] = [
+        Kind::Born,
+        Kind::Named,
+        Kind::Leaves,
+        Kind::Reaped,
+        Kind::Signals,
+        Kind::Waits,
+        Kind::GoesOn,
+        Kind::Locks,
+        Kind::Unlocks,
+        Kind::Sends,
+        Kind::Receives,
+    ];
+
+    fn from_number(number: u32) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| *kind as u32 == number)
+    }
+}
+
 /// Which messages of a queue or an end are meant: so many, from this position on.
 pub fn messages(position: u64, count: usize) -> u64 {
     position << 16 | count.min(0xffff) as u64
@@ -75,6 +95,9 @@ struct Log {
     records: [Record; EVENTS],
 }
 
+// SAFETY: all of it is atomics.
+unsafe impl Zeroed for Log {}
+
 static LOG: OnceLock<Option<&'static Log>> = OnceLock::new();
 static ON: AtomicBool = AtomicBool::new(false);
 
@@ -83,7 +106,7 @@ static ON: AtomicBool = AtomicBool::new(false);
 struct Event {
     time: u64,
     pid: u32,
-    kind: u32,
+    kind: Kind,
     numbers: [u64; 2],
 }
 
@@ -149,18 +172,11 @@ pub(crate) fn reaped(pid: u32, status: i32) {
 pub(crate) fn begin() {
     LOG.get_or_init(|| {
         let file = std::env::var_os("TIMELINE").filter(|file| !file.is_empty())?;
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        let len = size_of::<Log>().try_into().ok()?;
-        // SAFETY: a new mapping, at an address that the system chooses. Pages that nobody writes to
-        // take no memory.
-        let memory = unsafe { mmap_anonymous(None, len, access, MapFlags::MAP_SHARED) };
-        // SAFETY: it is large enough, aligned to a page, and stays for as long as the process. All
-        // of a log is atomics, for which zeros are a value.
-        let log: &'static Log = unsafe { memory.ok()?.cast::<Log>().as_ref() };
+        let log: &'static Log = zeroed_for_ever()?;
         WANTED.get_or_init(|| (file, id()));
         ON.store(true, Relaxed);
-        // SAFETY: `end` is a function without arguments. Children end by `_exit`, which does not
-        // call it.
+        // SAFETY: `end` may be called at any exit. A child of ours ends by `_exit`, which does not
+        // call it, and in any other child it sees that it is not where it was registered.
         unsafe { libc::atexit(end) };
         Some(log)
     });
@@ -186,13 +202,15 @@ extern "C" fn end() {
     events.sort_by_key(|event| event.time);
     let run = run::Run::new(&events, until, count.saturating_sub(EVENTS as u64));
     let file = std::path::Path::new(file);
-    let text = match file.extension().and_then(|kind| kind.to_str()) {
-        Some("svg") => draw::svg(&run),
-        Some("json") => trace::json(&run),
-        _ => return eprintln!("TIMELINE={}: name a file .svg or .json", file.to_string_lossy()),
+    let written = match file.extension().and_then(|kind| kind.to_str()) {
+        Some("svg") => std::fs::write(file, draw::svg(&run)),
+        Some("json") => std::fs::write(file, trace::json(&run)),
+        _ => Err(io::Error::other("name a file .svg or .json")),
     };
-    if let Err(error) = std::fs::write(file, text) {
-        eprintln!("cannot write the timeline {}: {error}", file.to_string_lossy());
+    if let Err(error) = written {
+        let name = file.to_string_lossy();
+        // Where stderr takes nothing there is nobody to tell, and no reason to panic.
+        let _ = writeln!(io::stderr(), "cannot write the timeline {name}: {error}");
     }
 }
 
@@ -201,7 +219,8 @@ impl Record {
     fn read(&self) -> Option<Event> {
         let time = self.time.load(Acquire);
         let who = self.who.load(Relaxed);
+        let kind = Kind::from_number((who >> 32) as u32)?;
         let numbers = [self.numbers[0].load(Relaxed), self.numbers[1].load(Relaxed)];
-        (time > 0).then_some(Event { time, pid: who as u32, kind: (who >> 32) as u32, numbers })
+        (time > 0).then_some(Event { time, pid: who as u32, kind, numbers })
     }
 }

@@ -24,8 +24,9 @@
 //! all the rest of it.)
 //!
 //! A flag and not a count of sleepers, because a sleeper that is killed would never leave the count;
-//! all and not one, because the one might just have been killed; and never longer than [`NAP`]
-//! without looking again, because the waker itself may be killed between its commit and the wake.
+//! all and not one, because the one might just have been killed; and never much longer than the wait
+//! has lasted already ([`NAP`]) without looking again, because the waker itself may be killed between
+//! its commit and the wake.
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;

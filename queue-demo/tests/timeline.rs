@@ -152,12 +152,15 @@ fn a_full_log_is_counted() -> Result<()> {
 fn a_file_that_cannot_be_written_is_named() -> Result<()> {
     for (file, problem) in [
         ("/nowhere/run.svg", "cannot write the timeline /nowhere/run.svg: "),
-        ("run.png", "TIMELINE=run.png: name a file .svg or .json"),
+        ("run.png", "cannot write the timeline run.png: name a file .svg or .json"),
     ] {
         let output = article().env("TIMELINE", file).output()?;
         ensure!(output.status.success(), "{output:?}");
         let stderr = String::from_utf8(output.stderr)?;
         ensure!(stderr.starts_with(problem), "{stderr}");
+        // Nor does it matter whether anyone can be told.
+        let full = std::fs::File::options().write(true).open("/dev/full")?;
+        ensure!(article().env("TIMELINE", file).stderr(full).status()?.success());
     }
     Ok(())
 }

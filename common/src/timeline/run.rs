@@ -57,7 +57,7 @@ impl Run {
         // the position of the first of them.
         let mut sent: BTreeMap<(u64, u64), (u64, (usize, u64))> = BTreeMap::new();
         // First the births: a child may have done something before its parent came to note it.
-        for event in events.iter().filter(|event| event.kind == Kind::Born as u32) {
+        for event in events.iter().filter(|event| event.kind == Kind::Born) {
             places.insert(event.pid, run.processes.len());
             run.processes.push(Process {
                 pid: event.pid,
@@ -76,15 +76,15 @@ impl Run {
             let Some(&place) = places.get(&event.pid) else { continue };
             let open = |what: String| Span { from: time, to: length, what };
             match event.kind {
-                kind if kind == Kind::Named as u32 => {
+                Kind::Named => {
                     let bytes = [first.to_le_bytes(), second.to_le_bytes()].concat();
                     let text = String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_string();
                     run.processes[place].name += &text;
                 }
-                kind if kind == Kind::Leaves as u32 => {
+                Kind::Leaves => {
                     run.processes[place].died = Some((time, format!("ended with {first}")));
                 }
-                kind if kind == Kind::Reaped as u32 => {
+                Kind::Reaped => {
                     let process = &mut run.processes[place];
                     process.gone = time;
                     let signal = first & 0x7f;
@@ -95,13 +95,13 @@ impl Run {
                         span.to = span.to.min(end);
                     }
                 }
-                kind if kind == Kind::Signals as u32 => {
+                Kind::Signals => {
                     let by = format!("signal {second} from {}", run.processes[place].name);
                     if let Some(&target) = places.get(&(first as u32)) {
                         run.processes[target].signals.push((time, by));
                     }
                 }
-                kind if kind == Kind::Waits as u32 => {
+                Kind::Waits => {
                     let what = What::from_numbers(second as u8 as u32, first, second >> 8);
                     let name = |pid| Some(run.processes[*places.get(&pid)?].name.clone());
                     let what = match what {
@@ -110,26 +110,26 @@ impl Run {
                     };
                     run.processes[place].waits.push(open(format!("waits {what}")));
                 }
-                kind if kind == Kind::GoesOn as u32 => {
+                Kind::GoesOn => {
                     if let Some(wait) = run.processes[place].waits.last_mut() {
                         wait.to = wait.to.min(time);
                     }
                 }
-                kind if kind == Kind::Locks as u32 => {
+                Kind::Locks => {
                     run.processes[place].locks.push(open(format!("holds lock #{}", first as u32)));
                 }
-                kind if kind == Kind::Unlocks as u32 => {
+                Kind::Unlocks => {
                     let what = format!("holds lock #{}", first as u32);
                     let locks = run.processes[place].locks.iter_mut().rev();
                     if let Some(lock) = locks.into_iter().find(|lock| lock.what == what) {
                         lock.to = lock.to.min(time);
                     }
                 }
-                kind if kind == Kind::Sends as u32 => {
+                Kind::Sends => {
                     let (position, count) = (second >> 16, second & 0xffff);
                     sent.insert((first, position), (position + count, (place, time)));
                 }
-                kind if kind == Kind::Receives as u32 => {
+                Kind::Receives => {
                     let (position, count) = (second >> 16, second & 0xffff);
                     let mut at_or_before = sent.range((first, 0)..=(first, position));
                     let batch = at_or_before.next_back().map(|(_, batch)| *batch);
@@ -142,7 +142,7 @@ impl Run {
                         run.messages.push(Message { from, to: (place, time), what });
                     }
                 }
-                _ => {}
+                Kind::Born => {}
             }
         }
         run
@@ -172,8 +172,7 @@ mod tests {
 
     #[test]
     fn a_message_comes_from_whoever_put_the_batch_that_it_was_in() {
-        let event =
-            |time, pid, kind: Kind, numbers| Event { time, pid, kind: kind as u32, numbers };
+        let event = |time, pid, kind, numbers| Event { time, pid, kind, numbers };
         let born = [1, 2, 3].map(|pid| event(1, pid, Kind::Born, [0, 0]));
         let done = [
             event(2, 1, Kind::Sends, [7, messages(0, 10)]),
