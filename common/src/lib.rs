@@ -7,8 +7,8 @@
 //! * [`Message`]: how a value becomes bytes and comes back.
 //! * [`arguments`]: the command line of the three article programs.
 //!
-//! The modules [`lock`], [`memory`], [`wait`], [`ends`], [`deadlock`] and [`timeline`] are the pieces from which the section
-//! crates build `Value`, `Array`, `Connection` and `Queue`.
+//! The modules [`lock`], [`memory`], [`wait`], [`ends`], [`deadlock`] and [`timeline`] are the pieces
+//! from which the section crates build `Value`, `Array`, `Connection` and `Queue`.
 //!
 //! Trust model: a process and its own forked children. They may die at any instruction, but they
 //! run this code: memory is shared with them and is not defended against them.

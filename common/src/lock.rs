@@ -228,7 +228,8 @@ impl RobustLock {
     /// # Errors
     ///
     /// [`Timeout`](LockError::Timeout), [`AlreadyHeld`](LockError::AlreadyHeld) and
-    /// [`Deadlock`](LockError::Deadlock); the poison of a dead holder is not an error here but [`Held::owner_died`].
+    /// [`Deadlock`](LockError::Deadlock); the poison of a dead holder is not an error here but
+    /// [`Held::owner_died`].
     #[inline]
     #[track_caller]
     pub fn lock(&self, deadline: Option<Instant>) -> Result<Held<'_>, LockError> {

@@ -87,7 +87,8 @@ impl<T: Pod> Mutex<T> {
     /// # Errors
     ///
     /// [`Poisoned`](LockError::Poisoned), [`AlreadyHeld`](LockError::AlreadyHeld),
-    /// [`NotShared`](LockError::NotShared).
+    /// [`NotShared`](LockError::NotShared); [`Deadlock`](LockError::Deadlock) where every process
+    /// waits, so that it will never be free.
     #[inline]
     #[track_caller]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError> {

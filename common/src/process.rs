@@ -68,8 +68,9 @@ pub(crate) fn generation() -> u32 {
 ///
 /// # Errors
 ///
-/// * This process has more than one thread, or is unwinding from a panic. Only the forking thread lives on in a child, so a lock
-///   that another one holds at that moment would stay locked there for ever (`fork(2)`).
+/// * This process has more than one thread, or is unwinding from a panic. Only the forking thread
+///   lives on in a child, so a lock that another one holds at that moment would stay locked there for
+///   ever (`fork(2)`).
 /// * The system refuses (`RLIMIT_NPROC`, memory, descriptors), or stdout cannot be flushed.
 ///
 /// No child is running then. Those started before are killed and reaped when their [`Process`] is

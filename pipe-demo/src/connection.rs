@@ -136,7 +136,8 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
     /// # Errors
     ///
     /// [`Closed`](ConnectionError::Closed) where the other end was closed or its process died;
-    /// [`TooLarge`](ConnectionError::TooLarge).
+    /// [`TooLarge`](ConnectionError::TooLarge); [`Deadlock`](ConnectionError::Deadlock) where every
+    /// process waits, so that nobody will ever receive it.
     #[track_caller]
     pub fn send(&self, message: Tx) -> Result<(), ConnectionError> {
         self.send_until(&message, None)
@@ -155,6 +156,8 @@ impl<Tx: Message, Rx: Message> Connection<Tx, Rx> {
     ///
     /// [`Closed`](ConnectionError::Closed) where the other end was closed or its process died, and
     /// all that it sent whole has been received: Python's `EOFError`.
+    /// [`Deadlock`](ConnectionError::Deadlock) where every process waits, so that nothing will ever
+    /// come.
     #[track_caller]
     pub fn recv(&self) -> Result<Rx, ConnectionError> {
         self.recv_until(None)

@@ -73,6 +73,8 @@ impl<T: Message> Waitable for Receiver<T> {}
 ///
 /// [`NoneGiven`](ConnectionError::NoneGiven) where `ends` is empty: nothing could end the wait. And
 /// what [`Connection::poll`] answers, for the first of `ends` that has an error.
+/// [`Deadlock`](ConnectionError::Deadlock) where every process waits; its report names the first of
+/// `ends` only.
 ///
 /// # Examples
 ///

@@ -169,7 +169,8 @@ impl<T: Message> JoinableQueue<T> {
     /// # Errors
     ///
     /// [`Closed`](QueueError::Closed), also where the queue is closed while this waits;
-    /// [`TooLarge`](QueueError::TooLarge). The item is not in the queue then.
+    /// [`TooLarge`](QueueError::TooLarge); [`Deadlock`](QueueError::Deadlock) where every process
+    /// waits, so that there will never be room. The item is not in the queue then.
     #[track_caller]
     pub fn put(&self, item: T) -> Result<(), QueueError> {
         self.put_until(&item, None)
@@ -188,6 +189,7 @@ impl<T: Message> JoinableQueue<T> {
     /// [`Closed`](QueueError::Closed) where the queue is closed and everything is done: while an
     /// item is in another worker's hands this waits, for that worker may die. An item that does not
     /// decode counts as done and is [`Decode`](QueueError::Decode).
+    /// [`Deadlock`](QueueError::Deadlock) where every process waits.
     #[track_caller]
     pub fn get(&self) -> Result<Task<'_, T>, QueueError> {
         self.wait_until(None, What::Items(self.number), || self.get_now())?

@@ -99,7 +99,8 @@ impl<T: Message> Queue<T> {
     /// # Errors
     ///
     /// [`Closed`](QueueError::Closed), also where the queue is closed while this waits;
-    /// [`TooLarge`](QueueError::TooLarge). The item is not in the queue then.
+    /// [`TooLarge`](QueueError::TooLarge); [`Deadlock`](QueueError::Deadlock) where every process
+    /// waits, so that there will never be room. The item is not in the queue then.
     #[track_caller]
     pub fn put(&self, item: T) -> Result<(), QueueError> {
         self.put_one(item, Patience::Until(None))
@@ -149,7 +150,8 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`Closed`](QueueError::Closed) where the queue is empty and closed.
+    /// [`Closed`](QueueError::Closed) where the queue is empty and closed;
+    /// [`Deadlock`](QueueError::Deadlock) where every process waits, so that nothing will ever come.
     #[track_caller]
     pub fn get(&self) -> Result<T, QueueError> {
         self.get_one(Patience::Until(None))

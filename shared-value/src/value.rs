@@ -82,7 +82,7 @@ impl<T: Pod> Value<T> {
     /// # Errors
     ///
     /// [`LockError::Poisoned`] after a holder died or panicked; [`LockError::AlreadyHeld`] where
-    /// this process holds the lock itself.
+    /// this process holds the lock itself; [`LockError::Deadlock`] where every process waits.
     #[track_caller]
     pub fn lock(&self) -> Result<ValueGuard<'_, T>, LockError> {
         self.cell.lock()
